@@ -1,0 +1,346 @@
+"""Text files to checked rows, and rows to batches. Formats and errors as docs/data.md says."""
+
+import array
+import gzip
+import hashlib
+import itertools
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from options import UserError
+
+SHAPES = {1: "one text a line", 2: "text<TAB>text", 3: "query<TAB>positive<TAB>hard negative"}
+
+
+@dataclass
+class Lines:
+    """What reading a file met beside its rows: the file, and how many lines were passed over."""
+
+    path: str
+    blank: int = 0
+    bad: int = 0
+    rows: int = 0
+
+    def notes(self) -> str:
+        """Return ', 2 blank lines skipped' or the like, '' where there is nothing to tell."""
+        parts = [(self.blank, "blank"), (self.bad, "malformed")]
+        return "".join(f", {n} {what} line{'s' * (n > 1)} skipped" for n, what in parts if n)
+
+
+def open_binary(path: str) -> gzip.GzipFile | object:
+    """Open a file, gzipped where its name ends in .gz; UserError where it is none or is empty."""
+    if not path:
+        raise UserError("an empty file name was given")
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file")
+    if os.path.isdir(path):
+        raise UserError(f"{path}: is a directory, a file was expected")
+    if os.path.getsize(path) == 0:
+        raise UserError(f"{path}: is empty")
+    return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
+
+
+def read_rows(path: str, columns: Sequence[int], skip_bad_lines: bool = False, lines: Lines | None = None,
+              what: str = "") -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, fields) of a tab-separated UTF-8 file, fields stripped of outer white space.
+
+    columns: the numbers of fields a line may have. A byte-order mark, CRLF and blank lines are tolerated.
+    Raises UserError with file:line for another shape, an empty field or invalid UTF-8 (counted and skipped
+    with skip_bad_lines), and for a file that has no line left.
+    """
+    lines = lines or Lines(path)
+    what = what or " or ".join(SHAPES[n] for n in columns)
+
+    def fault(text: str) -> None:
+        if not skip_bad_lines:
+            raise UserError(f"{path}:{number}: {text}; expected {what}; mend the line or pass --skip_bad_lines")
+        lines.bad += 1
+
+    number = 0
+    with open_binary(path) as file:  # type: ignore[attr-defined]
+        try:
+            for number, raw in enumerate(file, 1):
+                if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
+                    raw = raw[3:]
+                try:
+                    line = raw.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    hint = " (GBK? iconv -f gbk -t utf-8 mends the file)"
+                    fault(f"invalid UTF-8 at byte {error.start + 1}{hint}")
+                    continue
+                fields = [text.strip() for text in line.split("\t")]
+                if len(fields) in columns and all(fields):
+                    lines.rows += 1
+                    yield number, fields
+                elif not line.strip():
+                    lines.blank += 1
+                elif len(fields) not in columns:
+                    fault(f"{len(fields)} column{'s' * (len(fields) > 1)}")
+                else:
+                    fault(f"column {fields.index('') + 1} is empty")
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UserError(f"{path}: not a whole gzip file ({error})") from None
+    if lines.rows == 0:
+        raise UserError(f"{path}: holds no line of {what} (of {number}{lines.notes()})")
+
+
+def read_table(path: str, columns: Sequence[int], skip_bad_lines: bool = False) -> tuple[list[list[str]], Lines]:
+    """Read a whole file whose lines all have as many columns as its first one; see read_rows."""
+    lines = Lines(path)
+    rows: list[list[str]] = []
+    for number, fields in read_rows(path, columns, skip_bad_lines, lines):
+        if rows and len(fields) != len(rows[0]):
+            if not skip_bad_lines:
+                raise UserError(f"{path}:{number}: {len(fields)} columns, but the lines before have {len(rows[0])}; "
+                                "mend the line or pass --skip_bad_lines")
+            lines.bad += 1
+            lines.rows -= 1
+            continue
+        rows.append(fields)
+    return rows, lines
+
+
+def group_pairs(rows: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Map each query to its distinct positives, both in file order; rows of one column have none."""
+    groups: dict[str, dict[str, None]] = {}
+    for row in rows:
+        groups.setdefault(row[0], {}).update(dict.fromkeys(row[1:2]))
+    return {query: list(positives) for query, positives in groups.items()}
+
+
+class Corpus:
+    """Distinct texts in order of first appearance, held as UTF-8 bytes: 10 million are no 10 million objects.
+
+    inverse: int64 [rows of the file], the text of each row. fingerprint: SHA-256 over the distinct texts.
+    """
+
+    def __init__(self, buffer: np.ndarray, ends: np.ndarray, inverse: np.ndarray) -> None:
+        self.buffer, self.ends, self.inverse = buffer, ends, inverse
+        self.fingerprint = hashlib.sha256(buffer.tobytes() if buffer.size < 2**20 else buffer.data).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, i: int) -> str:
+        start = self.ends[i - 1] if i else 0
+        return self.buffer[start : self.ends[i] - 1].tobytes().decode("utf-8")
+
+    def slice(self, start: int, stop: int) -> list[str]:
+        """Return texts start to stop (exclusive)."""
+        low = self.ends[start - 1] if start else 0
+        high = self.ends[min(stop, len(self)) - 1]
+        return self.buffer[low : high - 1].tobytes().decode("utf-8").split("\n")
+
+    def first_rows(self) -> np.ndarray:
+        """Return the file row, from 0, at which each distinct text stands first."""
+        return np.unique(self.inverse, return_index=True)[1]
+
+    @classmethod
+    def from_texts(cls, texts: Iterator[str] | Sequence[str]) -> "Corpus":
+        """Make one from any texts without line breaks."""
+        data, ends, hashes = bytearray(), array.array("q"), array.array("q")
+        digest = hashlib.blake2b
+        for text in texts:
+            raw = text.encode("utf-8") + b"\n"
+            data += raw
+            ends.append(len(data))
+            hashes.append(int.from_bytes(digest(raw, digest_size=8).digest(), "little", signed=True))
+        buffer, all_ends = np.frombuffer(data, np.uint8), np.frombuffer(ends, np.int64)
+        # Texts of one 64-bit hash count as one: the chance of a false match in 10 million is 3e-6.
+        _, first, inverse = np.unique(np.frombuffer(hashes, np.int64), return_index=True, return_inverse=True)
+        if len(first) == len(all_ends):
+            return cls(buffer, all_ends, np.arange(len(all_ends)))
+        order = np.argsort(first)  # np.unique sorts by hash; the file's order is wanted
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        lengths = np.diff(all_ends, prepend=0)
+        keep = np.zeros(len(all_ends), bool)
+        keep[first] = True
+        return cls(buffer[np.repeat(keep, lengths)], np.cumsum(lengths[keep]), place[inverse.reshape(-1)])
+
+    @classmethod
+    def load(cls, path: str) -> "Corpus":
+        """Read what `save` wrote; memory-mapped."""
+        buffer = np.memmap(path, np.uint8, "r")
+        ends = np.flatnonzero(buffer == 10) + 1
+        return cls(buffer, ends, np.arange(len(ends)))
+
+    def save(self, path: str) -> None:
+        """Write the distinct texts, one a line."""
+        self.buffer.tofile(path)
+
+
+def read_corpus(path: str, skip_bad_lines: bool = False) -> tuple[Corpus, Lines]:
+    """Stream a file of one text a line into a Corpus."""
+    lines = Lines(path)
+    return Corpus.from_texts(fields[0] for _, fields in read_rows(path, (1,), skip_bad_lines, lines)), lines
+
+
+@dataclass
+class Ragged:
+    """Token ids of many texts, end to end. flat: int32 [tokens]; starts: int64 [texts + 1]."""
+
+    flat: np.ndarray
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text, int64 [texts]."""
+        return np.diff(self.starts)
+
+    def pad(self, rows: np.ndarray, pad_id: int) -> np.ndarray:
+        """Return the ids of some texts, int64 [len(rows), longest of them], padded on the right."""
+        lengths = self.starts[rows + 1] - self.starts[rows]
+        inside = np.arange(lengths.max()) < lengths[:, None]
+        batch = np.full(inside.shape, pad_id, np.int64)
+        places = np.repeat(self.starts[rows] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        batch[inside] = self.flat[places]
+        return batch
+
+    def padded_chunks(self, rows: np.ndarray, size: int, pad_id: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Cut some texts into chunks of similar length, each padded to its own longest.
+
+        Returns the chunks and the order that puts their rows, end to end, back: out[order] is as `rows`.
+        """
+        by_length = np.argsort(self.lengths[rows], kind="stable")
+        chunks = [self.pad(rows[by_length[i : i + size]], pad_id) for i in range(0, len(rows), size)]
+        order = np.empty_like(by_length)
+        order[by_length] = np.arange(len(rows))
+        return chunks, order
+
+
+@dataclass
+class Batch:
+    """A step's samples. ids: int64 [columns, samples of all processes], which text stands where.
+
+    share: this process's part of the samples; chunks, order: that part's token ids, see Ragged.padded_chunks,
+    column after column.
+    """
+
+    ids: np.ndarray
+    share: slice
+    counts: list[int]
+    chunks: list[np.ndarray] = field(repr=False)
+    order: np.ndarray = field(repr=False)
+
+
+class TrainingSet:
+    """Samples of one to three texts, tokenised once, dealt into batches by seed and epoch.
+
+    rows: int64 [samples, columns], which distinct text stands where. tokens: of the distinct texts.
+    Every process makes the same batches of batch_size * world samples and takes its own part of each, so that
+    N processes see what one process with the joined batch sees. What follows a position in an epoch depends
+    on nothing that came before it, so that a run can continue from anywhere.
+    """
+
+    def __init__(self, samples: Sequence[Sequence[str]], tokenize, batch_size: int, seed: int = 0,  # noqa: ANN001
+                 rank: int = 0, world: int = 1, pad_id: int = 0, no_duplicates: bool = False,
+                 chunk: int = 64) -> None:
+        places: dict[str, int] = {}
+        flat = [places.setdefault(text, len(places)) for row in samples for text in row]
+        self.rows = np.array(flat, np.int64).reshape(len(samples), -1)
+        self.tokens: Ragged = tokenize(list(places))
+        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.pad_id, self.no_duplicates, self.chunk = pad_id, no_duplicates, chunk
+        self.positives = Neighbours(self.rows[:, :2], len(places))
+
+    @property
+    def joined_batch(self) -> int:
+        """Samples a batch over all processes."""
+        return self.batch_size * self.world
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """Return the samples of each batch of an epoch, in order.
+
+        A last batch with less than two samples a process has nothing to contrast and is left out.
+        """
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        if self.no_duplicates:
+            batches = deal_without_duplicates(self.rows, order, self.joined_batch)
+        else:
+            batches = [order[i : i + self.joined_batch] for i in range(0, len(order), self.joined_batch)]
+        return [batch for batch in batches if len(batch) >= 2 * self.world]
+
+    def batch(self, samples: np.ndarray) -> Batch:
+        """Make the batch of some samples, this process's part of it tokenised and padded."""
+        edges = [len(samples) * r // self.world for r in range(self.world + 1)]
+        share = slice(edges[self.rank], edges[self.rank + 1])
+        ids = self.rows[samples].T
+        chunks, order = self.tokens.padded_chunks(ids[:, share].reshape(-1), self.chunk, self.pad_id)
+        counts = [b - a for a, b in zip(edges, edges[1:])]
+        return Batch(ids, share, counts, chunks, order)
+
+    def shared_texts(self) -> int:
+        """Return how many samples share a text with another one."""
+        uses = np.bincount(self.rows[:, :2].reshape(-1))
+        return int((uses[self.rows[:, :2]] > 1).any(1).sum())
+
+
+class Neighbours:
+    """Which texts are known to mean the same: those that stand in one pair. CSR over text numbers."""
+
+    def __init__(self, pairs: np.ndarray, texts: int) -> None:
+        both = pairs if pairs.shape[1] == 1 else np.concatenate([pairs, pairs[:, ::-1]])
+        both = np.unique(both, axis=0) if both.shape[1] == 2 else np.empty([0, 2], np.int64)
+        self.starts = np.searchsorted(both[:, 0], np.arange(texts + 1))
+        self.flat = both[:, 1]
+
+    def mask(self, ids: np.ndarray) -> np.ndarray:
+        """Mark the false negatives of a batch.
+
+        ids: int64 [columns, samples], query, positive and any negatives. Returns bool [samples, candidates],
+        true where a candidate, of positives and then negatives in column order, is the sample's query, its
+        positive, or stands in a pair with one of them; never at a sample's own positive.
+        """
+        samples = ids.shape[1]
+        candidates = (ids[1:] if len(ids) > 1 else ids).reshape(-1)
+        by_id = np.argsort(candidates, kind="stable")
+        ranked = candidates[by_id]
+        anchors = ids[:2].reshape(-1)
+        degree = self.starts[anchors + 1] - self.starts[anchors]
+        near = self.flat[np.repeat(self.starts[anchors] - np.cumsum(degree) + degree, degree) + np.arange(degree.sum())]
+        sample = np.tile(np.arange(samples), len(anchors) // samples)
+        near = np.concatenate([anchors, near])
+        sample = np.concatenate([sample, np.repeat(sample, degree)])
+        low, high = np.searchsorted(ranked, near), np.searchsorted(ranked, near, side="right")
+        count = high - low
+        place = np.repeat(low - np.cumsum(count) + count, count) + np.arange(count.sum())
+        mask = np.zeros([samples, len(candidates)], bool)
+        mask[np.repeat(sample, count), by_id[place]] = True
+        mask[np.arange(samples), np.arange(samples)] = False
+        return mask
+
+
+def deal_without_duplicates(rows: np.ndarray, order: np.ndarray, size: int) -> list[np.ndarray]:
+    """Deal samples into batches in which no text of a query or positive stands twice; none is lost.
+
+    A sample that clashes waits for the next batch; the last batches may be short.
+    """
+    texts = rows[:, :2].tolist()
+    fresh = iter(order.tolist())
+    waiting: list[int] = []
+    batches = []
+    while True:
+        used: set[int] = set()
+        batch: list[int] = []
+        later: list[int] = []
+        queue = iter(waiting)
+        for sample in itertools.chain(queue, fresh):
+            if used.isdisjoint(texts[sample]):
+                used.update(texts[sample])
+                batch.append(sample)
+                if len(batch) == size:
+                    break
+            else:
+                later.append(sample)
+        if not batch:
+            return batches
+        batches.append(np.array(batch))
+        waiting = [*later, *queue]

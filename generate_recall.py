@@ -1,0 +1,48 @@
+"""Make the corpus to recall from: every training sentence and the second column of dev and test, each once."""
+
+import options
+
+
+def parser() -> options.Parser:
+    """Return the command line."""
+    parser = options.Parser(__doc__)
+    parser.add_argument("--train_set_file", required=True, nargs="+", metavar="FILE",
+                        help="training pairs, or texts: every column counts")
+    parser.add_argument("--similar_text_pair_file", "--similar_text_pair", "--similar_pair_file", nargs="+",
+                        dest="similar_text_pair_file", required=True, metavar="FILE",
+                        help="dev and test pairs: the second column counts")
+    parser.add_argument("--output_file", required=True, metavar="FILE", help="the corpus, one text a line")
+    parser.add_argument("--shuffle", action="store_true", help="in an order drawn by --seed, not the files' own")
+    parser.add_argument("--seed", type=options.natural, default=1000, help="of --shuffle [1000]")
+    options.add_bad_lines(parser)
+    return parser
+
+
+def main() -> None:
+    """Read, join, write."""
+    args = parser().parse_args()
+    import os
+
+    import numpy as np
+
+    import data
+    from metrics import whole_file
+
+    texts: dict[str, None] = {}
+    for path in args.train_set_file:
+        for _, fields in data.read_rows(path, (1, 2, 3), args.skip_bad_lines):
+            # a third column of 0 and 1 is a label, not a text
+            texts.update(dict.fromkeys(fields[:2] if fields[-1] in ("0", "1") else fields))
+    for path in args.similar_text_pair_file:
+        texts.update((fields[1], None) for _, fields in data.read_rows(path, (2, 3), args.skip_bad_lines))
+    order = list(texts)
+    if args.shuffle:
+        order = [order[i] for i in np.random.default_rng(args.seed).permutation(len(order))]
+    os.makedirs(os.path.dirname(args.output_file) or ".", exist_ok=True)
+    with whole_file(args.output_file) as file:
+        file.writelines(f"{text}\n" for text in order)
+    print(f"{args.output_file}: {len(order)} texts")
+
+
+if __name__ == "__main__":
+    options.run(main)

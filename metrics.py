@@ -1,0 +1,131 @@
+"""Metrics of ranked lists and the recall_result format. Standard library only."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TextIO
+
+from data import Lines, read_rows
+from options import UserError
+
+RECALL_AT = (1, 5, 10, 20, 50)
+
+
+def first_hits(ranking: Mapping[str, Sequence[str]], positives: Mapping[str, Sequence[str]]) -> list[list[int]]:
+    """Return, for each query of `positives`, the ranks (from 1) at which its positives stand, ascending.
+
+    A query that recalls itself is not counted: its own text is passed over and the ranks behind it move up,
+    unless the text is among its positives. A text that stands twice counts where it stands first.
+    """
+    found = []
+    for query, wanted in positives.items():
+        targets = set(wanted)
+        own = query not in targets
+        ranks, rank = [], 0
+        for text in dict.fromkeys(ranking.get(query, ())):
+            if own and text == query:
+                continue
+            rank += 1
+            if text in targets:
+                ranks.append(rank)
+        found.append(ranks)
+    return found
+
+
+def recall_at(hits: Sequence[Sequence[int]], k: int, totals: Sequence[int] | None = None) -> float:
+    """Return Recall@k, from 0 to 1, the mean over queries.
+
+    hits: ranks of each query's positives. Without totals the recipe's meaning: the share of queries with at
+    least one positive among the first k. With totals (positives of each query) the share of all positives.
+    """
+    if not hits:
+        return 0.0
+    if totals is None:
+        return sum(1 for ranks in hits if ranks and ranks[0] <= k) / len(hits)
+    return sum(sum(1 for r in ranks if r <= k) / n for ranks, n in zip(hits, totals)) / len(hits)
+
+
+def mrr_at(hits: Sequence[Sequence[int]], k: int) -> float:
+    """Return MRR@k: the mean of 1 / rank of the first positive, 0 beyond k (Voorhees 1999, TREC-8 QA)."""
+    return sum(1 / ranks[0] for ranks in hits if ranks and ranks[0] <= k) / len(hits) if hits else 0.0
+
+
+def recalls(hits: Sequence[Sequence[int]], recall_num: int, totals: Sequence[int] | None = None) -> dict[str, float]:
+    """Return {'recall@1': percent, ...} for 1, 5, 10, 20, 50 up to recall_num, rounded as the recipe prints it."""
+    return {f"recall@{k}": round(100 * recall_at(hits, k, totals), 3) for k in RECALL_AT if k <= recall_num}
+
+
+def read_recall_result(path: str, skip_bad_lines: bool = False) -> tuple[dict[str, list[str]], Lines]:
+    """Read lines of query<TAB>recalled text<TAB>cosine into {query: texts, best first}.
+
+    Raises UserError with file:line for a text that a query recalls twice, a cosine that rises within a query,
+    and a query whose lines are not together: such a file was shuffled, joined or cut. With skip_bad_lines
+    those lines are counted and skipped.
+    """
+    lines = Lines(path)
+    ranking: dict[str, list[str]] = {}
+    query, last, texts, seen = None, 0.0, [], set()  # type: ignore[var-annotated]
+    for number, (asked, text, score) in read_rows(path, (3,), skip_bad_lines, lines,
+                                                  "query<TAB>recalled text<TAB>cosine"):
+        fault = None
+        try:
+            cosine = float(score)
+        except ValueError:
+            cosine = float("nan")
+        if cosine != cosine:
+            fault = f"'{score}' is not a cosine"
+        elif asked != query:
+            if asked in ranking:
+                fault = f"lines of the query '{asked}' stand apart: the file was shuffled or joined"
+            else:
+                query, texts, seen = asked, [text], {text}
+                ranking[asked] = texts
+                last = cosine
+                continue
+        elif text in seen:
+            fault = f"the query '{asked}' recalls '{text}' twice"
+        elif cosine > last + 1e-6:
+            fault = f"the cosine rises from {last} to {cosine}: the file was shuffled"
+        if fault is None:
+            texts.append(text)
+            seen.add(text)
+            last = cosine
+        elif skip_bad_lines:
+            lines.bad += 1
+        else:
+            raise UserError(f"{path}:{number}: {fault}; write the file anew with recall.py "
+                            "or pass --skip_bad_lines")
+    return ranking, lines
+
+
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator[TextIO]:
+    """Open a text file for writing that appears under its name only when it is whole."""
+    partial = f"{path}.partial-{os.getpid()}"
+    try:
+        with open(partial, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.unlink(partial)
+
+
+def write_recall_result(path: str, rankings: Iterable[tuple[str, Iterable[tuple[str, float]]]]) -> int:
+    """Write lines of query<TAB>text<TAB>cosine, best first; return how many. Whole or not at all."""
+    count = 0
+    with whole_file(path) as file:
+        for query, found in rankings:
+            for text, score in found:
+                file.write(f"{query}\t{text}\t{score}\n")
+                count += 1
+    return count
+
+
+def write_trec_run(path: str, rows: Sequence[Sequence[int]], scores: Sequence[Sequence[float]],
+                   name: str = "semantic_index") -> None:
+    """Write a TREC run. rows, scores: [queries, k]; ids are line numbers from 1, of queries and of corpus rows."""
+    with whole_file(path) as file:
+        for query, (found, values) in enumerate(zip(rows, scores), 1):
+            for rank, (row, score) in enumerate(zip(found, values), 1):
+                file.write(f"{query} Q0 {row + 1} {rank} {score} {name}\n")

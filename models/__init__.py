@@ -1,0 +1,1 @@
+"""The base model and, one file each, the heads."""

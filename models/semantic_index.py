@@ -1,0 +1,311 @@
+"""The base model: texts' token ids to unit vectors, and the checkpoint directory it lives in."""
+
+import hashlib
+import json
+import os
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from models import scratch
+from options import UserError
+from runtime import say
+from text_tokenizer import TextTokenizer
+
+WEIGHTS, SETTINGS, FORMAT = "model_state.pdparams", "semantic_index.json", 1
+
+
+@dataclass
+class EncoderSettings:
+    """What semantic_index.json holds: all that later scripts need to know of an encoder.
+
+    pooling: pooler, cls, mean or max; pooling_layer: hidden layer read by the latter three, -1 the last;
+    output_emb_size: width of the linear layer, 0 for none; max_seq_length: tokens, special ones included;
+    encoder: where the weights came from; head: the loss they were trained with.
+    """
+
+    encoder: str
+    pooling: str = "pooler"
+    pooling_layer: int = -1
+    output_emb_size: int = 256
+    max_seq_length: int = 64
+    head: str = ""
+    format: int = FORMAT
+
+
+class SemanticIndex(nn.Layer):
+    """Encoder, pooling, linear layer, dropout, L2 norm: the recipe's order, parameter names and initialisation.
+
+    ptm: a paddlenlp encoder. forward takes input_ids, int64 [texts, tokens], padded with the encoder's
+    pad_token_id, and gives unit vectors, float32 [texts, output_emb_size or the encoder's width].
+    """
+
+    def __init__(self, ptm: nn.Layer, settings: EncoderSettings, head_dropout: float = 0.1) -> None:
+        super().__init__()
+        self.ptm, self.settings = ptm, settings
+        self.pad_id: int = ptm.config.pad_token_id or 0
+        width = ptm.config.hidden_size
+        self.dropout = nn.Dropout(head_dropout)
+        self.emb_reduce_linear = None
+        if settings.output_emb_size:
+            initial = paddle.ParamAttr(initializer=nn.initializer.TruncatedNormal(std=0.02))
+            self.emb_reduce_linear = nn.Linear(width, settings.output_emb_size, weight_attr=initial)
+        layers = ptm.config.num_hidden_layers
+        if not -layers - 1 <= settings.pooling_layer <= layers:
+            raise UserError(f"--pooling_layer {settings.pooling_layer}: the encoder has {layers} layers; "
+                            f"give a number from {-layers - 1} to {layers} (0: the embeddings)")
+        pooler = getattr(ptm, "pooler", None)
+        if settings.pooling == "pooler" and pooler is None:
+            raise UserError(f"--pooling pooler: {settings.encoder} has no pooler; choose cls, mean or max")
+        if settings.pooling != "pooler" and pooler is not None:
+            for parameter in pooler.parameters():  # unused: without gradient, and DataParallel must know
+                parameter.stop_gradient = True
+
+    @property
+    def dimension(self) -> int:
+        """Width of the vectors."""
+        return self.settings.output_emb_size or self.ptm.config.hidden_size
+
+    def pool(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Return the pooled output before the linear layer, [texts, encoder's width]."""
+        how, layer = self.settings.pooling, self.settings.pooling_layer
+        if token_type_ids is None:
+            token_type_ids = paddle.zeros_like(input_ids)
+        every = layer != -1 and how != "pooler"
+        output = self.ptm(input_ids, token_type_ids, output_hidden_states=every, return_dict=True)
+        if how == "pooler":
+            return output.pooler_output
+        hidden = output.hidden_states[layer] if every else output.last_hidden_state
+        if how == "cls":
+            return hidden[:, 0]
+        inside = (input_ids != self.pad_id).unsqueeze(-1)
+        if how == "max":
+            return paddle.where(inside, hidden, paddle.full_like(hidden, -1e4)).max(axis=1)
+        inside = inside.astype(hidden.dtype)
+        return (hidden * inside).sum(axis=1) / inside.sum(axis=1).clip(min=1e-9)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Return unit vectors, see the class."""
+        vectors = self.pool(input_ids, token_type_ids)
+        if self.emb_reduce_linear is not None:
+            vectors = self.emb_reduce_linear(vectors)
+        return F.normalize(self.dropout(vectors).astype("float32"), axis=-1)
+
+
+# --- building and loading -------------------------------------------------------------------------------------
+
+
+def _settle(flags: dict[str, Any], stored: EncoderSettings, where: str) -> None:
+    """Refuse flags that say other than the checkpoint; a shorter or longer max_seq_length is the user's choice."""
+    for name in ("output_emb_size", "pooling", "pooling_layer"):
+        given = flags.get(name)
+        if given is not None and given != getattr(stored, name):
+            raise UserError(f"--{name} {given} contradicts the checkpoint {where}, made with "
+                            f"{getattr(stored, name)}; leave the flag out")
+
+
+def _check_shape_flag(name: str | None, config: Any, stored: EncoderSettings, where: str) -> None:
+    """Refuse a --model_name_or_path of another encoder than the checkpoint holds."""
+    if name is None or name == stored.encoder:
+        return
+    path = os.path.join(name, "config.json")
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8") as file:
+            given = json.load(file)
+        keys = ("hidden_size", "num_hidden_layers", "vocab_size")
+        if all(given.get(key, getattr(config, key)) == getattr(config, key) for key in keys):
+            return
+    elif os.path.isdir(stored.encoder) or os.path.basename(name) == os.path.basename(stored.encoder):
+        return  # the encoder was read from a directory whose name says nothing
+    raise UserError(f"--model_name_or_path {name} contradicts the checkpoint {where}, made with "
+                    f"{stored.encoder}; leave the flag out")
+
+
+def _quiet() -> None:
+    """Keep paddlenlp's notes on every file it opens out of the user's sight."""
+    from paddlenlp.utils.log import logger
+
+    logger.set_level("ERROR")
+
+
+def _reachable(name: str) -> bool:
+    """Tell whether paddlenlp's model host answers within seconds; true where a proxy or the cache may serve."""
+    from paddlenlp.utils.env import COMMUNITY_MODEL_PREFIX, MODEL_HOME
+
+    if os.path.isdir(os.path.join(MODEL_HOME, name)) or urllib.request.getproxies():
+        return True
+    host = urllib.parse.urlsplit(COMMUNITY_MODEL_PREFIX).hostname
+    try:
+        socket.create_connection((host, 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _pretrained(name: str, dropout: float | None) -> tuple[nn.Layer, Any]:
+    """Load an encoder and its tokenizer by name or from a directory; UserError says how to go on without network."""
+    from paddlenlp.transformers import AutoModel, AutoTokenizer
+
+    local = os.path.isdir(name)
+    if not local and (os.sep in name and os.path.exists(os.path.dirname(name)) or name.startswith((".", "/"))):
+        raise UserError(f"--model_name_or_path {name}: no such directory")
+    advice = ("give a local directory with config.json, model_state.pdparams and the tokenizer's files, "
+              "or scratch-2x256 for an encoder from random weights")
+    if not local and not _reachable(name):
+        raise UserError(f"--model_name_or_path {name}: not a local directory, and it cannot be downloaded: "
+                        f"the network failed; {advice}")
+    # An absolute path never equals a built-in name: paddlenlp would take the built-in model over the directory.
+    source = os.path.abspath(name) if local else name
+    rates = {} if dropout is None else {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    try:
+        return AutoModel.from_pretrained(source, **rates), AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # paddlenlp raises OSError, RuntimeError, ValueError, KeyError and more
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        what = "cannot be loaded" if local else "unknown to paddlenlp, or the download failed"
+        raise UserError(f"--model_name_or_path {name}: {what} ({reason}); {advice}") from None
+
+
+def locate(params_path: str) -> tuple[str, str]:
+    """Return (directory, weights file) of a --params_path, which may name either; UserError where there is none."""
+    directory, weights = os.path.split(params_path)
+    if os.path.isdir(params_path):
+        directory, weights = params_path, WEIGHTS
+    file = os.path.join(directory, weights)
+    if not os.path.exists(params_path):
+        raise UserError(f"{params_path}: no such checkpoint")
+    if not os.path.isfile(file):
+        raise UserError(f"{params_path}: not a checkpoint, it holds no {WEIGHTS}")
+    return directory or ".", file
+
+
+def read_settings(directory: str) -> EncoderSettings | None:
+    """Return what semantic_index.json says, None where there is no such file, UserError where it is damaged."""
+    path = os.path.join(directory, SETTINGS)
+    if not os.path.isfile(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        settings = EncoderSettings(**content)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error})") from None
+    if settings.format > FORMAT:
+        raise UserError(f"{path}: written by a newer version of this project (format {settings.format})")
+    return settings
+
+
+def fingerprint(params_path: str) -> str:
+    """Return a SHA-256 over weights and settings: two encoders with the same one give the same vectors."""
+    directory, weights = locate(params_path)
+    digest = hashlib.sha256()
+    for path in (weights, os.path.join(directory, SETTINGS), os.path.join(directory, "vocab.txt")):
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def load_weights(model: nn.Layer, file: str, may_lack: tuple[str, ...] = ()) -> None:
+    """Fill the model from a state dict; UserError names what is missing, unexpected or of another shape.
+
+    may_lack: prefixes of parameters that keep their initial values, with a note, when the file lacks them.
+    """
+    try:
+        state = paddle.load(file)
+    except Exception as error:  # a truncated pickle raises almost anything
+        raise UserError(f"{file}: cannot be read as paddle weights ({type(error).__name__}); "
+                        "the file is damaged or is something else") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{file}: holds no weights")
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    fresh = [name for name in missing if name.startswith(may_lack)] if may_lack else []
+    unexpected = [name for name in state if name not in own and name != "StructuredToParameterName@@"]
+    shapes = [f"{name} {list(state[name].shape)} instead of {list(own[name].shape)}"
+              for name in own if name in state and list(state[name].shape) != list(own[name].shape)]
+    faults = [(shapes, "of another shape"), ([name for name in missing if name not in fresh], "missing"),
+              (unexpected, "unexpected")]
+    texts = [f"{len(names)} {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+             for names, what in faults if names]
+    if texts:
+        raise UserError(f"{file}: does not fit the encoder: parameters {'; '.join(texts)}; "
+                        "was it trained with another --model_name_or_path or --output_emb_size?")
+    model.set_state_dict(state)
+    if fresh:
+        say(f"not in {file}, initialised anew: {', '.join(fresh)}")
+
+
+def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> tuple[SemanticIndex, TextTokenizer]:
+    """Load encoder and tokenizer of a checkpoint, in evaluation mode.
+
+    flags: the encoder flags of options.add_encoder and `dropout`, None or absent where not given. A directory
+    without semantic_index.json (weights published with the recipe) needs model_name_or_path beside it.
+    Raises UserError for contradictions and for weights that do not fit.
+    """
+    from paddlenlp.transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    _quiet()
+    directory, weights = locate(params_path)
+    settings = read_settings(directory)
+    name = flags.get("model_name_or_path")
+    if settings is None:
+        if not name:
+            raise UserError(f"{params_path}: holds no {SETTINGS}; pass --model_name_or_path with the encoder's name")
+        model, tokenizer = create(name, flags, head_dropout=head_dropout)
+    else:
+        _settle(flags, settings, directory)
+        path = os.path.abspath(directory)
+        try:
+            config = AutoConfig.from_pretrained(path)
+            tokenizer_files = AutoTokenizer.from_pretrained(path)
+        except Exception as error:
+            raise UserError(f"{directory}: incomplete checkpoint: config.json or the tokenizer's files "
+                            f"are missing or damaged ({type(error).__name__})") from None
+        _check_shape_flag(name, config, settings, directory)
+        if flags.get("dropout") is not None:
+            config.hidden_dropout_prob = config.attention_probs_dropout_prob = flags["dropout"]
+        if flags.get("max_seq_length"):
+            settings.max_seq_length = flags["max_seq_length"]
+        model = SemanticIndex(AutoModel.from_config(config), settings, head_dropout)
+        tokenizer = TextTokenizer(tokenizer_files, settings.max_seq_length)
+    load_weights(model, weights)
+    model.eval()
+    return model, tokenizer
+
+
+def create(name: str, flags: dict[str, Any], texts: Iterable[str] = (), head: str = "",
+           head_dropout: float = 0.1) -> tuple[SemanticIndex, TextTokenizer]:
+    """Build a new encoder: pretrained by name or directory, or scratch-LxW with a vocabulary from `texts`."""
+    _quiet()
+    from_scratch = scratch.is_scratch(name) and not os.path.isdir(name)
+    if from_scratch:
+        ptm, tokenizer = scratch.build(name, texts, flags.get("dropout"))
+        say(f"{name}: random weights, NOT pretrained; vocabulary of {len(tokenizer.vocab)} from the training texts")
+    else:
+        ptm, tokenizer = _pretrained(name, flags.get("dropout"))
+    given = {key: flags[key] for key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")
+             if flags.get(key) is not None}
+    # An untrained pooler and [CLS] say nothing of the text, the mean over its tokens does.
+    settings = EncoderSettings(name, **{"pooling": "mean" if from_scratch else "pooler", "head": head} | given)
+    longest = getattr(ptm.config, "max_position_embeddings", settings.max_seq_length)
+    if settings.max_seq_length > longest:
+        raise UserError(f"--max_seq_length {settings.max_seq_length}: {name} reads at most {longest} tokens")
+    return SemanticIndex(ptm, settings, head_dropout), TextTokenizer(tokenizer, settings.max_seq_length)
+
+
+def save(model: SemanticIndex, tokenizer: TextTokenizer, directory: str) -> None:
+    """Write weights, the encoder's config, the tokenizer's files and semantic_index.json into a directory."""
+    paddle.save(model.state_dict(), os.path.join(directory, WEIGHTS))
+    config = model.ptm.config
+    config.architectures = [type(model.ptm).__name__]
+    config.save_pretrained(directory)
+    tokenizer.save(directory)
+    with open(os.path.join(directory, SETTINGS), "w", encoding="utf-8") as file:
+        json.dump(asdict(model.settings), file, ensure_ascii=False, indent=2)

@@ -1,0 +1,209 @@
+"""Flags shared by the scripts, and how a script starts and fails. Imports neither paddle nor paddlenlp."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: printed as one line `error: ...`, exit status 2, no traceback."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes read like every other error here, and which guesses no prefixes."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        raise UserError(f"{message} (python {os.path.basename(sys.argv[0])} --help lists the flags)")
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:  # type: ignore[override]
+        return action.help  # defaults stand in the texts: many of them are "what the checkpoint says"
+
+
+def run(main: Callable[[], Any]) -> NoReturn:
+    """Call `main` and end the process as the contract says: 0, 2 with one line, or 130 after Ctrl-C."""
+    code = 0
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except BrokenPipeError:  # `... | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        code = 2
+    except MemoryError:
+        print("error: out of memory; a smaller --batch_size or a smaller corpus needs less", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 128 + signal.SIGINT
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _number(kind: type, low: float, high: float, text: str) -> Callable[[str], Any]:
+    def convert(value: str) -> Any:
+        try:
+            number = kind(value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{value}' is not {text}") from None
+        if not low <= number <= high:  # false for nan as well
+            raise argparse.ArgumentTypeError(f"{value} is not {text}")
+        return number
+
+    return convert
+
+
+positive_int = _number(int, 1, 2**40, "a whole number from 1 up")
+natural = _number(int, 0, 2**40, "a whole number from 0 up")
+fraction = _number(float, 0, 1, "a number from 0 to 1")
+nonnegative = _number(float, 0, 1e30, "a number from 0 up")
+positive_float = _number(float, 1e-30, 1e30, "a number above 0")
+
+
+def add_device(parser: Parser) -> None:
+    """`--device` and `--seed`."""
+    parser.add_argument("--device", default="auto", metavar="{auto,cpu,gpu,gpu:N,...}",
+                        help="where to compute; auto takes a GPU where there is one [auto]")
+    parser.add_argument("--seed", type=natural, default=1000, help="of weights, data order and dropout [1000]")
+
+
+def add_encoder(parser: Parser) -> None:
+    """Flags that shape the encoder. All default to None: what the checkpoint says, else the recipe's value."""
+    group = parser.add_argument_group("encoder (left out: what the checkpoint says)")
+    group.add_argument("--model_name_or_path", metavar="NAME",
+                       help="a paddlenlp name, a local directory, or scratch-LxW: our own encoder of L layers, "
+                            "W wide, from random weights, with a vocabulary made from the training texts")
+    group.add_argument("--output_emb_size", type=natural, metavar="N",
+                       help="width of the linear layer after pooling; 0: none [256 for a new encoder]")
+    group.add_argument("--max_seq_length", type=_number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
+                       help="tokens a text, special ones included; longer texts are cut [the checkpoint's, or 64]")
+    group.add_argument("--pooling", choices=["pooler", "cls", "mean", "max"],
+                       help="pooler: tanh pooler output of [CLS] [pooler; mean for scratch encoders]")
+    group.add_argument("--pooling_layer", type=int, metavar="N",
+                       help="hidden layer that cls, mean and max read; -1 is the last [-1]")
+
+
+def add_checkpoint(parser: Parser, required: bool = True) -> None:
+    """`--params_path` and the encoder flags beside it."""
+    parser.add_argument("--params_path", required=required, metavar="PATH",
+                        help="a checkpoint directory (model_STEP, best, latest) or its model_state.pdparams")
+    add_encoder(parser)
+
+
+def add_batch_size(parser: Parser, default: int) -> None:
+    """`--batch_size`."""
+    parser.add_argument("--batch_size", type=positive_int, default=default, metavar="N",
+                        help=f"texts (in training: samples a process) at once [{default}]")
+
+
+def add_bad_lines(parser: Parser) -> None:
+    """`--skip_bad_lines`."""
+    parser.add_argument("--skip_bad_lines", action="store_true",
+                        help="count and skip lines of a wrong shape instead of stopping at the first")
+
+
+def add_pairs(parser: Parser, required: bool = True) -> None:
+    """The evaluation pairs under every name the recipe's documents use."""
+    parser.add_argument("--similar_text_pair_file", "--similar_text_pair", "--similar_pair_file", metavar="FILE",
+                        dest="similar_text_pair_file", required=required, help="lines of query<TAB>positive")
+
+
+def add_result_file(parser: Parser, required: bool = False) -> None:
+    """`--recall_result_dir` and `--recall_result_file`."""
+    parser.add_argument("--recall_result_dir", default="recall_result", metavar="DIR",
+                        help="directory of the result file [recall_result]")
+    parser.add_argument("--recall_result_file", default="recall_result_file", metavar="NAME",
+                        help="name of the result file: query<TAB>recalled text<TAB>cosine [recall_result_file]")
+
+
+def add_index(parser: Parser) -> None:
+    """Flags of the vector index. None means not given: the index chooses, see ann_util.py."""
+    group = parser.add_argument_group("index")
+    group.add_argument("--index_type", choices=["auto", "hnsw", "exact"], default="auto",
+                       help="auto: exact search for small corpora, hnsw above [auto]")
+    group.add_argument("--hnsw_m", type=_number(int, 2, 4096, "a whole number from 2 to 4096"), metavar="N",
+                       help="links a node [32]")
+    group.add_argument("--hnsw_ef", type=positive_int, metavar="N",
+                       help="size of the candidate list in search [max(200, 2 * recall_num)]")
+    group.add_argument("--hnsw_ef_construction", type=positive_int, metavar="N",
+                       help="size of the candidate list while building [200]")
+    group.add_argument("--hnsw_max_elements", type=positive_int, default=1_000_000, metavar="N",
+                       help="capacity; grows by itself when the corpus is larger [1000000]")
+    group.add_argument("--hnsw_threads", type=natural, default=0, metavar="N",
+                       help="threads of build and search; 0: all cores; 1 builds the same graph each time [0]")
+
+
+def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: int) -> None:
+    """Flags of the training loop; the defaults are the recipe's for the script at hand."""
+    parser.add_argument("--train_set_file", required=True, metavar="FILE", help="training texts")
+    parser.add_argument("--save_dir", default="./checkpoints", metavar="DIR", help="where checkpoints go [./checkpoints]")
+    add_batch_size(parser, batch_size)
+    add_bad_lines(parser)
+    group = parser.add_argument_group("training")
+    group.add_argument("--learning_rate", type=positive_float, default=learning_rate, help=f"[{learning_rate}]")
+    group.add_argument("--epochs", type=natural, default=epochs,
+                       help=f"passes over the data; 0 saves the encoder as it starts [{epochs}]")
+    group.add_argument("--max_steps", type=natural, default=0, metavar="N", help="stop after N steps; 0: never [0]")
+    group.add_argument("--weight_decay", type=nonnegative, default=0.0, help="not on biases and norms [0.0]")
+    group.add_argument("--warmup_proportion", "--warmup_proption", dest="warmup_proportion", type=fraction,
+                       default=0.0, help="share of the steps over which the learning rate rises [0.0]")
+    group.add_argument("--max_grad_norm", type=nonnegative, default=5.0, help="clip the gradient to it; 0: off [5.0]")
+    group.add_argument("--gradient_accumulation_steps", type=positive_int, default=1, metavar="N",
+                       help="batches a step; adds no negatives: a larger --batch_size does [1]")
+    group.add_argument("--dropout", type=fraction, help="in the encoder [the encoder's own, mostly 0.1]")
+    group.add_argument("--head_dropout", type=fraction, help="after the linear layer [0.1]")
+    group.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="fp32",
+                       help="auto: 16 bit where the device gains by it, fp32 on a CPU [fp32]")
+    group.add_argument("--use_amp", action="store_true", help="the recipe's name for --precision auto")
+    group.add_argument("--amp_loss_scale", type=positive_float, default=32768, help="first loss scale of fp16 [32768]")
+    group.add_argument("--false_negatives", choices=["mask", "no_duplicates", "keep"], default="mask",
+                       help="pairs of a batch that share a text: mask leaves them out of each other's loss, "
+                            "no_duplicates puts them in different batches, keep treats them as negatives [mask]")
+    group.add_argument("--init_from_ckpt", metavar="PATH", help="start from this checkpoint's weights")
+    group.add_argument("--log_steps", type=positive_int, default=10, metavar="N", help="steps between log lines [10]")
+    group.add_argument("--save_steps", type=natural, default=10000, metavar="N",
+                       help="steps between checkpoints; the last step is always saved [10000]")
+    group.add_argument("--keep_checkpoints", type=natural, default=0, metavar="N",
+                       help="keep the newest N and the best; 0: all [0]")
+    group.add_argument("--resume", action="store_true", help="go on from the latest checkpoint of --save_dir, if any")
+    group.add_argument("--overwrite", action="store_true", help="remove the checkpoints that are in --save_dir first")
+
+
+def add_dev(parser: Parser) -> None:
+    """Flags of the evaluation during training."""
+    group = parser.add_argument_group("evaluation during training")
+    group.add_argument("--dev_set_file", "--similar_text_pair_file", "--similar_text_pair", "--similar_pair_file",
+                       "--test_set_file", dest="dev_set_file", metavar="FILE", help="lines of query<TAB>positive")
+    group.add_argument("--corpus_file", metavar="FILE",
+                       help="texts to recall from [the training texts and the dev file's second column]")
+    group.add_argument("--eval_steps", type=natural, default=0, metavar="N",
+                       help="steps between evaluations; 0: after each epoch [0]")
+    group.add_argument("--evaluate", action="store_true",
+                       help="insist on evaluation: an error where --dev_set_file is missing")
+    group.add_argument("--best_metric", default="recall@10", metavar="NAME",
+                       help="what best/ and early stopping go by [recall@10]")
+    group.add_argument("--early_stopping", type=natural, default=0, metavar="N",
+                       help="stop after N evaluations without a better one; 0: never [0]")
+    group.add_argument("--recall_num", type=positive_int, default=50, metavar="N", help="texts to recall a query [50]")
+    group.add_argument("--recall_result_dir", metavar="DIR",
+                       help="write the newest evaluation's result file and a line of metrics there [not written]")
+    group.add_argument("--recall_result_file", default="recall_result_init.txt", metavar="NAME",
+                       help="name of that result file [recall_result_init.txt]")
+    group.add_argument("--evaluate_result", default="evaluate_result.txt", metavar="NAME",
+                       help="name of the file of metrics, a line an evaluation [evaluate_result.txt]")
+    add_index(parser)
+

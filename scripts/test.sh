@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Install what tests need, then lint, check types, test. Arguments go to pytest: bash scripts/test.sh -k tokenizer
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash scripts/setup.sh --test
+export PATH="$PWD/.venv/bin:$PATH"
+echo "+ ruff check ."
+ruff check .
+echo "+ mypy"
+mypy --no-error-summary ./*.py models datasets benchmarks
+echo "+ pytest"
+exec python -m pytest "$@"

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Train with in-batch negatives. Every value can be set from the environment: EPOCHS=1 bash scripts/train_batch_neg.sh
+# Flags given on the command line are passed on: bash scripts/train_batch_neg.sh --resume
+# shellcheck source=scripts/launch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+LOG_DIR=${LOG_DIR:-inbatch_log}
+launch train_batch_neg.py \
+    --device "${DEVICE:-auto}" \
+    --save_dir "${SAVE_DIR:-./checkpoints/inbatch}" \
+    --batch_size "${BATCH_SIZE:-64}" \
+    --learning_rate "${LEARNING_RATE:-5E-5}" \
+    --epochs "${EPOCHS:-3}" \
+    --output_emb_size "${OUTPUT_EMB_SIZE:-256}" \
+    --model_name_or_path "${MODEL_NAME_OR_PATH:-rocketqa-zh-base-query-encoder}" \
+    --save_steps "${SAVE_STEPS:-1000}" \
+    --max_seq_length "${MAX_SEQ_LENGTH:-64}" \
+    --margin "${MARGIN:-0.2}" \
+    --train_set_file "${TRAIN_SET_FILE:-recall/train.csv}" \
+    "$@"

@@ -1,0 +1,41 @@
+"""Train an encoder on text pairs with in-batch negatives: lines of text<TAB>text, optionally <TAB>hard negative."""
+
+import options
+
+
+def parser() -> options.Parser:
+    """Return the command line."""
+    parser = options.Parser(__doc__)
+    options.add_device(parser)
+    options.add_encoder(parser)
+    options.add_training(parser, learning_rate=5e-5, batch_size=32, epochs=10)
+    options.add_dev(parser)
+    group = parser.add_argument_group("loss")
+    group.add_argument("--margin", type=float, default=0.2, help="taken off the positive's cosine [0.2]")
+    group.add_argument("--scale", type=options.positive_float, default=30.0, help="inverse of the temperature [30]")
+    group.add_argument("--symmetric", action="store_true", help="recall queries from positives as well")
+    group.add_argument("--false_negative_gap", type=float, metavar="G",
+                       help="mask negatives whose cosine is above the positive's by more than G [off]")
+    return parser
+
+
+def main() -> None:
+    """Flags, data, head, train."""
+    args = parser().parse_args()
+    import runtime
+
+    runtime.start(args.device, args.seed)
+    import training_setup as setup
+    from models.in_batch_negative import InBatchNegative
+    from trainer import train
+
+    samples, _ = setup.read_samples(args, columns=(2, 3))
+    head = InBatchNegative(args.margin, args.scale, args.symmetric, args.false_negative_gap)
+    model, tokenizer = setup.encoder(args, samples, head.name, default="rocketqa-zh-base-query-encoder")
+    data = setup.training_set(args, samples, tokenizer)
+    evaluate = setup.dev_recall(args, samples, tokenizer)
+    train(model, tokenizer, head, data, setup.schedule(args), args.false_negatives == "mask", evaluate)
+
+
+if __name__ == "__main__":
+    options.run(main)

@@ -1,0 +1,350 @@
+"""One training loop for every head. A head sees vectors only; all else is the same for each."""
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import paddle
+from paddle import Tensor, nn
+
+import runtime
+from checkpoints import OPTIMIZER, STATE, Checkpoints, rename_optimizer
+from data import Batch, TrainingSet
+from models.semantic_index import SemanticIndex
+from options import UserError
+from text_tokenizer import TextTokenizer
+
+
+@dataclass
+class Schedule:
+    """How long, how fast and how often; the names are the flags' (options.add_training and add_dev)."""
+
+    save_dir: str
+    epochs: int = 1
+    max_steps: int = 0
+    learning_rate: float = 5e-5
+    weight_decay: float = 0.0
+    warmup_proportion: float = 0.0
+    max_grad_norm: float = 5.0
+    gradient_accumulation_steps: int = 1
+    precision: str = "fp32"
+    amp_loss_scale: float = 32768.0
+    log_steps: int = 10
+    save_steps: int = 10000
+    eval_steps: int = 0
+    keep_checkpoints: int = 0
+    best_metric: str = "recall@10"
+    early_stopping: int = 0
+    resume: bool = False
+    overwrite: bool = False
+    seed: int = 1000
+
+
+class _Encode(nn.Layer):
+    """The model over a batch's chunks, in one call, which is how DataParallel wants it."""
+
+    def __init__(self, model: SemanticIndex) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, chunks: list[Tensor], order: Tensor) -> Tensor:
+        return paddle.gather(paddle.concat([self.model(chunk) for chunk in chunks]), order)
+
+
+def gather_vectors(vectors: Tensor, counts: list[int], columns: int) -> list[Tensor]:
+    """Return the vectors of all processes, one tensor [samples of all, dimension] a column.
+
+    vectors: this process's, [columns * counts[rank], dimension], column after column. Its own rows keep their
+    gradient, the others' are constants: with the loss of the whole batch on every process, and the gradients
+    summed over processes, that is the gradient of one process with the joined batch.
+    """
+    rank = runtime.rank()
+    blocks = [vectors]
+    if runtime.world_size() > 1:
+        padded = vectors.detach()
+        if counts[rank] < max(counts):
+            lacking = columns * (max(counts) - counts[rank])
+            padded = paddle.concat([padded, paddle.zeros([lacking, vectors.shape[1]])])
+        received: list[Tensor] = []
+        paddle.distributed.all_gather(received, padded)
+        blocks = [block[: columns * count] for block, count in zip(received, counts)]
+        blocks[rank] = vectors
+    split = [block.reshape([columns, count, -1]) for block, count in zip(blocks, counts)]
+    return [paddle.concat([block[column] for block in split]) for column in range(columns)]
+
+
+def _half(precision: str) -> str | None:
+    """Return the 16-bit type to compute in, None for fp32."""
+    if precision == "fp32":
+        return None
+    if paddle.device.get_device().startswith("cpu"):
+        if precision != "auto":
+            runtime.warn(f"--precision {precision} gains nothing on a CPU; fp32 is used")
+        return None
+    if precision == "auto":
+        return "bfloat16" if paddle.amp.is_bfloat16_supported() else "float16"
+    return {"bf16": "bfloat16", "fp16": "float16"}[precision]
+
+
+class Trainer:
+    """Trains a model with a head on a training set; see train()."""
+
+    def __init__(self, model: SemanticIndex, tokenizer: TextTokenizer, head: nn.Layer, data: TrainingSet,
+                 schedule: Schedule, mask: bool = True,
+                 evaluate: Callable[[SemanticIndex], dict[str, float]] | None = None) -> None:
+        self.model, self.tokenizer, self.head, self.data = model, tokenizer, head, data
+        self.schedule, self.mask, self.evaluate = schedule, mask, evaluate
+        self.checkpoints = Checkpoints(schedule.save_dir, schedule.keep_checkpoints)
+        self.step, self.best, self.waited = 0, -math.inf, 0
+        self.columns = data.rows.shape[1]
+        self.batches_per_epoch = len(data.plan(0))
+        if not self.batches_per_epoch:
+            raise UserError(f"{len(data.rows)} training sample{'s' * (len(data.rows) > 1)} give no batch: every "
+                            "process needs at least two samples")
+        self.steps_per_epoch = -(-self.batches_per_epoch // schedule.gradient_accumulation_steps)
+        self.total = self.steps_per_epoch * schedule.epochs
+        if schedule.max_steps:
+            self.total = min(self.total, schedule.max_steps)
+        self._make_optimizer()
+        encode: nn.Layer = _Encode(model)
+        self.encode = paddle.DataParallel(encode) if runtime.world_size() > 1 else encode
+        half = _half(schedule.precision)
+        self.half = half
+        self.scaler = paddle.amp.GradScaler(enable=half == "float16", init_loss_scaling=schedule.amp_loss_scale)
+        self.log: Any = None
+
+    def _make_optimizer(self) -> None:
+        from paddlenlp.transformers import LinearDecayWithWarmup
+
+        schedule = self.schedule
+        self.rate = LinearDecayWithWarmup(schedule.learning_rate, max(self.total, 1), schedule.warmup_proportion)
+        named = [(name, p) for name, p in self.model.named_parameters() if not p.stop_gradient]
+        decayed = {p.name for name, p in named if not any(part in name for part in ("bias", "norm"))}
+        self.names = {p.name: name for name, p in named}
+        clip = nn.ClipGradByGlobalNorm(schedule.max_grad_norm) if schedule.max_grad_norm else None
+        self.optimizer = paddle.optimizer.AdamW(
+            self.rate, parameters=[p for _, p in named], weight_decay=schedule.weight_decay, grad_clip=clip,
+            apply_decay_param_fun=lambda name: name in decayed)
+
+    # --- one step -------------------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss over the samples of all processes."""
+        chunks = [paddle.to_tensor(chunk) for chunk in batch.chunks]
+        with paddle.amp.auto_cast(enable=self.half is not None, dtype=self.half or "float16", level="O1"):
+            vectors = self.encode(chunks, paddle.to_tensor(batch.order))
+        columns = gather_vectors(vectors.astype("float32"), batch.counts, self.columns)
+        mask = self.data.positives.mask(batch.ids) if self.mask else None
+        self.last_vectors = columns[-1]
+        return self.head(columns, paddle.to_tensor(mask) if mask is not None and mask.any() else None)
+
+    def update(self, batches: list[Batch]) -> float:
+        """Take one optimizer step on some batches; return their mean loss."""
+        # Dropout follows from seed, process and step alone: a resumed run repeats what an undisturbed one does.
+        paddle.seed((self.schedule.seed * 1_000_003 + self.step) * 1009 + runtime.rank())
+        losses = []
+        for i, batch in enumerate(batches):
+            more = i + 1 < len(batches) and runtime.world_size() > 1
+            with self.encode.no_sync() if more else contextlib.nullcontext():
+                loss = self.loss(batch)
+                losses.append(float(loss))
+                # DataParallel takes the mean over processes, gather_vectors wants the sum.
+                self.scaler.scale(loss * (runtime.world_size() / len(batches))).backward()
+        mean = sum(losses) / len(losses)
+        if not math.isfinite(mean):
+            raise UserError(f"step {self.step + 1}: the loss is {mean}; last good checkpoint: "
+                            f"{self.checkpoints.latest() or 'none'}; lower --learning_rate, or go on from there "
+                            "with --resume")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.clear_grad()
+        self.rate.step()
+        return mean
+
+    # --- checkpoints and evaluation -------------------------------------------------------------------------
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a resumed run to go on as the undisturbed one would."""
+        return {"batch_size": self.data.batch_size, "processes": self.data.world, "samples": len(self.data.rows),
+                "gradient_accumulation_steps": self.schedule.gradient_accumulation_steps,
+                "seed": self.schedule.seed, "total_steps": self.total, "head": self.head.name,
+                "learning_rate": self.schedule.learning_rate}
+
+    def save(self, best: bool = False) -> None:
+        """Write a checkpoint of this step, unless there is one."""
+        if self.saved == self.step and not best:
+            return
+        state = self._identity() | {"step": self.step, "best": None if math.isinf(self.best) else self.best,
+                                    "waited": self.waited}
+
+        def write() -> None:
+            if self.saved == self.step:
+                self.checkpoints.mark_best(self.step)
+                return
+            optimizer = rename_optimizer(self.optimizer.state_dict(), self.names)
+            path = self.checkpoints.save(self.model, self.tokenizer, self.step, optimizer, state, best)
+            runtime.say(f"saved {path}")
+
+        runtime.on_rank_0(write)
+        self.saved = self.step
+
+    def resume(self) -> None:
+        """Take weights, optimizer, schedule and position from the latest checkpoint, if there is one."""
+        path = runtime.on_rank_0(self.checkpoints.latest)
+        if path is None:
+            runtime.say(f"nothing to resume in {self.schedule.save_dir}: starting anew")
+            return
+        with open(os.path.join(path, STATE), encoding="utf-8") as file:
+            state = json.load(file)
+        for name, value in self._identity().items():
+            if state.get(name) != value:
+                raise UserError(f"--resume: {path} was made with {name} {state.get(name)}, now it is {value}; "
+                                "give the same flags and data, or --init_from_ckpt to start a new run from its weights")
+        from models.semantic_index import WEIGHTS, load_weights
+
+        load_weights(self.model, os.path.join(path, WEIGHTS))
+        paddle_names = {ours: theirs for theirs, ours in self.names.items()}
+        self.optimizer.set_state_dict(rename_optimizer(paddle.load(os.path.join(path, OPTIMIZER)), paddle_names))
+        self.step = self.saved = state["step"]
+        self.best = -math.inf if state["best"] is None else state["best"]
+        self.waited = state["waited"]
+        runtime.say(f"resumed from {path}")
+
+    def _evaluate(self) -> bool:
+        """Evaluate, keep the best; return whether to stop early."""
+        assert self.evaluate is not None
+        self.model.eval()
+        result = self.evaluate(self.model)
+        self.model.train()
+        self._record({name: value for name, value in result.items()})
+        if self.schedule.best_metric not in result:
+            raise UserError(f"--best_metric {self.schedule.best_metric}: the evaluation gives {', '.join(result)}")
+        value = result[self.schedule.best_metric]
+        self.waited += 1
+        if value > self.best:
+            self.best, self.waited = value, 0
+            self.save(best=True)
+        if self.schedule.early_stopping and self.waited >= self.schedule.early_stopping:
+            runtime.say(f"no better {self.schedule.best_metric} in {self.waited} evaluations: stopping early")
+            return True
+        return False
+
+    def _record(self, values: dict[str, float]) -> None:
+        if self.log is not None:
+            for name, value in values.items():
+                self.log.add_scalar(name, value, self.step)
+
+    def _open_log(self) -> None:
+        if runtime.rank() == 0:
+            try:
+                from visualdl import LogWriter
+
+                self.log = LogWriter(os.path.join(self.schedule.save_dir, "visualdl"))
+            except Exception as error:  # its absence must not stop a training
+                runtime.warn(f"no VisualDL log: {error}")
+
+    # --- the loop -------------------------------------------------------------------------------------------
+
+    def run(self) -> str:
+        """Train; return the directory of the best checkpoint, the last one where nothing was evaluated."""
+        schedule = self.schedule
+        self.saved = -1
+        runtime.on_rank_0(lambda: self.checkpoints.prepare(schedule.resume, schedule.overwrite))
+        if schedule.resume:
+            self.resume()
+        self._open_log()
+        self.model.train()
+        watch = _Watch(self.head, self.data.joined_batch, self.columns)
+        with runtime.progress(self.total, "step", "train") as bar:
+            bar.update(self.step)
+            self._loop(bar, watch)
+        self.save()
+        self.model.eval()
+        last = self.checkpoints.path(self.step)
+        best = runtime.on_rank_0(self.checkpoints.best) if self.evaluate else None
+        runtime.say(f"trained {self.step} steps; " + (f"best {schedule.best_metric} {self.best}: {best}; " if best else "")
+                    + f"last: {last}")
+        return best or last
+
+    def _loop(self, bar: Any, watch: "_Watch") -> None:
+        schedule, accumulate = self.schedule, self.schedule.gradient_accumulation_steps
+        clock, timed_from = time.perf_counter(), self.step
+        while self.step < self.total:
+            epoch, done = divmod(self.step, self.steps_per_epoch)
+            plan = self.data.plan(epoch)
+            if len(plan) != self.batches_per_epoch:  # no_duplicates deals a little differently each epoch
+                plan = (plan + plan[:1] * self.batches_per_epoch)[: self.batches_per_epoch]
+            for start in range(done * accumulate, len(plan), accumulate):
+                loss = self.update([self.data.batch(samples) for samples in plan[start : start + accumulate]])
+                self.step += 1
+                bar.update(1)
+                watch.see(loss)
+                in_epoch = self.step - epoch * self.steps_per_epoch
+                if self.step % schedule.log_steps == 0:
+                    speed = (self.step - timed_from) / (time.perf_counter() - clock)
+                    mean = watch.report(self.step, self.last_vectors)
+                    bar.clear()
+                    runtime.say(f"global step {self.step}, epoch: {epoch + 1}, batch: {in_epoch}, "
+                                f"loss: {mean:.5f}, speed: {speed:.2f} step/s")
+                    self._record({"loss": mean, "learning_rate": self.optimizer.get_lr(), "steps/s": speed})
+                    clock, timed_from = time.perf_counter(), self.step
+                paused = time.perf_counter()
+                ended = in_epoch == self.steps_per_epoch or self.step == self.total
+                due = self.step % schedule.eval_steps == 0 if schedule.eval_steps else ended
+                if self.evaluate and (due or self.step == self.total) and self._evaluate():
+                    return
+                if schedule.save_steps and self.step % schedule.save_steps == 0:
+                    self.save()
+                clock += time.perf_counter() - paused  # the speed is that of training
+                if self.step == self.total:
+                    return
+
+
+class _Watch:
+    """Looks for the two ways in which contrastive training fails without an error."""
+
+    def __init__(self, head: nn.Layer, samples: int, columns: int) -> None:
+        self.stuck = head.stuck(samples, columns) if hasattr(head, "stuck") else None
+        self.losses: list[float] = []
+        self.recent: list[float] = []
+        self.warned = False
+
+    def see(self, loss: float) -> None:
+        """Take note of a step's loss."""
+        self.losses.append(loss)
+
+    def report(self, step: int, vectors: Tensor) -> float:
+        """Return the mean loss since the last report; warn, once, of a stuck loss or collapsed vectors."""
+        mean = sum(self.losses) / len(self.losses)
+        self.losses = []
+        self.recent = [*self.recent[-9:], mean]
+        if self.warned or len(self.recent) < 10:
+            return mean
+        total = vectors.detach().sum(axis=0)
+        count = len(vectors)
+        cosine = (float((total * total).sum()) - count) / (count * (count - 1)) if count > 1 else 0.0
+        if cosine > 0.98:
+            runtime.warn(f"step {step}: the vectors collapse (mean cosine between different texts {cosine:.3f}); "
+                         "lower --learning_rate, raise --scale, or check that the texts differ")
+            self.warned = True
+        elif self.stuck and all(abs(value / self.stuck - 1) < 0.01 for value in self.recent):
+            runtime.warn(f"step {step}: the loss sits at {mean:.3f}, what vectors that are all alike give "
+                         f"({self.stuck:.3f}); raise or lower --learning_rate, and check the training file")
+            self.warned = True
+        return mean
+
+
+def train(model: SemanticIndex, tokenizer: TextTokenizer, head: nn.Layer, data: TrainingSet, schedule: Schedule,
+          mask: bool = True, evaluate: Callable[[SemanticIndex], dict[str, float]] | None = None) -> str:
+    """Train a model with a head and return the directory of the best checkpoint.
+
+    head: called with one float32 [samples, dimension] of unit vectors a column and a mask of false negatives,
+    bool [samples, candidates] or None; returns a scalar. mask: whether to make that mask. evaluate: called with
+    the model, on every rank, returns metrics. Raises UserError for a loss or weights that are not finite.
+    """
+    return Trainer(model, tokenizer, head, data, schedule, mask, evaluate).run()
