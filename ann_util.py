@@ -227,6 +227,7 @@ class TextIndex:
                 "corpus": self.corpus.fingerprint, "source": self.source,
                 "checksums": {name: _checksum(os.path.join(partial, name)) for name in names},
             }
+            meta["seal"] = _seal(meta)
             with open(os.path.join(partial, "index.json"), "w", encoding="utf-8") as file:
                 json.dump(meta, file, ensure_ascii=False, indent=2)
             shutil.rmtree(directory, ignore_errors=True)
@@ -269,14 +270,17 @@ def read_meta(directory: str) -> dict[str, Any]:
             meta = json.load(file)
         if meta["format"] > FORMAT or meta["kind"] not in ("exact", "hnsw") or meta["space"] != "ip":
             raise UserError(f"{path}: written by another version of this project")
-        sound = meta["count"] > 0 and meta["dimension"] > 0 and isinstance(meta["checksums"], dict)
-        if not sound or not {"texts.txt", "rows.npy"} < set(meta["checksums"]):
-            raise ValueError("a field is missing")
-        if not {"encoder", "corpus", "source", "parameters"} <= set(meta):
-            raise ValueError("a field is missing")
+        if meta["seal"] != _seal(meta):
+            raise ValueError("it was altered")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); build the index again with --rebuild_index") from None
     return meta
+
+
+def _seal(meta: dict[str, Any]) -> str:
+    """Return a checksum over index.json's own content: hnswlib would believe an altered dimension."""
+    content = {key: value for key, value in meta.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(path: str) -> str:

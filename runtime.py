@@ -52,9 +52,6 @@ def _prepare_environment() -> None:
             os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     except OSError:
         pass  # not Linux: nothing to gain
-    # paddle computes with one thread unless told; the launcher exports 1, which it takes for a default.
-    if world_size() == 1:
-        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     os.environ.setdefault("GLOG_minloglevel", "2")
     warnings.filterwarnings("ignore")  # of paddle's imports; ours are printed by warn()
     logging.getLogger().setLevel(logging.WARNING)
@@ -66,6 +63,7 @@ def start(device: str = "auto", seed: int = 0) -> str:
     Raises UserError where this machine or this build of paddle lacks the device.
     """
     _prepare_environment()
+    told = "OMP_NUM_THREADS" in os.environ  # paddle sets it to 1 when imported, and then computes with one thread
     import paddle
 
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
@@ -79,6 +77,8 @@ def start(device: str = "auto", seed: int = 0) -> str:
     if kind == "cpu":
         # Transposed views otherwise reach slow CPU kernels: a training step takes 1.4 to 2.9 times as long.
         paddle.set_flags({"FLAGS_use_stride_kernel": False})
+        if not told:
+            paddle.base.core.set_num_threads(max(1, (os.cpu_count() or 1) // world_size()))
     try:
         paddle.set_device(device)
     except (ValueError, RuntimeError) as error:

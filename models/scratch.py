@@ -6,6 +6,7 @@ It lets the whole path run where no pretrained weights can be had. It is NOT pre
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,17 +31,26 @@ def parse_name(name: str) -> tuple[int, int]:
 
 
 def make_vocabulary(texts: Iterable[str], size: int = VOCABULARY) -> list[str]:
-    """Return WordPiece tokens for the texts: special tokens, every character seen, frequent pieces of words."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    """Return WordPiece tokens for the texts: special tokens, every character, words seen at least twice.
 
-    rust = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    rust.normalizer = normalizers.BertNormalizer()
-    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=size, min_frequency=2, special_tokens=SPECIAL_TOKENS,
-                                        limit_alphabet=size, show_progress=False)
-    rust.train_from_iterator(texts, trainer)
-    vocabulary = rust.get_vocab()
-    return sorted(vocabulary, key=vocabulary.__getitem__)
+    Most frequent first, equals in order of code points. The library's own trainer breaks ties differently from
+    one run to the next, and a run with the same seed would no longer give the same weights.
+    """
+    from tokenizers import normalizers, pre_tokenizers
+
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    tokens: Counter[str] = Counter()
+    for word, count in words.items():
+        for character, piece in zip(word, [word[0], *("##" + c for c in word[1:])]):
+            tokens[piece] += count
+            tokens[character] += 0  # symbols that the tokenizer splits off stand alone
+        if len(word) > 1 and count > 1:
+            tokens[word] += count
+    ranked = sorted(tokens, key=lambda token: (-tokens[token], token))
+    return (SPECIAL_TOKENS + ranked)[:size]
 
 
 def build(name: str, texts: Iterable[str], dropout: float | None = None) -> tuple[Any, Any]:

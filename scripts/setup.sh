@@ -28,6 +28,9 @@ if [ -z "$python" ]; then
 fi
 [ -n "$python" ] || fail "Python 3.11 is needed (pyproject.toml says why); on Debian 12: apt-get install python3 python3-venv python3-dev"
 
+# Once the GPU build is in, later runs (test.sh calls this script) keep to it.
+compgen -G '.venv/lib/python3*/site-packages/paddlepaddle_gpu-*' >/dev/null && gpu=yes
+
 # A finished installation leaves a stamp of the lock it came from.
 stamp=.venv/.installed wanted="$(cat "requirements/$lock.txt" requirements/uv.txt scripts/setup.sh | cksum) gpu=$gpu"
 if [ -f "$stamp" ] && grep -qxF "$lock $wanted" "$stamp"; then
@@ -54,7 +57,8 @@ if [ "$gpu" = yes ]; then
     version=$(sed -n 's/^paddlepaddle==\([0-9.]*\).*/\1/p' requirements/main.txt)
     index="https://www.paddlepaddle.org.cn/packages/stable/${CUDA:-cu126}/"
     echo "+ pip install paddlepaddle-gpu==$version -i $index"
-    .venv/bin/uv pip uninstall --quiet --python .venv/bin/python paddlepaddle
+    # both builds own the same directory: neither survives the other's removal
+    .venv/bin/uv pip uninstall --quiet --python .venv/bin/python paddlepaddle paddlepaddle-gpu
     .venv/bin/python -m pip install --quiet "paddlepaddle-gpu==$version" -i "$index" ||
         fail "no GPU build from Paddle's index; set CUDA=cu118, cu126 or cu129 to match the driver (nvidia-smi)"
 fi

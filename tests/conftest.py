@@ -1,0 +1,83 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+# Real data that may lie beside a checkout; tests that need it skip where it does not.
+SHARED = Path(os.environ.get("SEMANTIC_INDEX_DATA", ROOT.parent / "shared" / "data"))
+
+# One thread each: tests run beside others, and two processes on two cores are no faster with more.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import runtime  # noqa: E402
+
+runtime.start("cpu", 0)
+
+
+def run(*command, cwd=None, env=None, timeout=300):
+    """Run a script of the project as a user would; returns the finished process with its text."""
+    words = [str(word) for word in command]
+    return subprocess.run([sys.executable, "-u", str(ROOT / words[0]), *words[1:]], cwd=cwd, timeout=timeout,
+                          capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}))
+
+
+def succeed(*command, **options):
+    """Run a script that must end well; returns what it printed."""
+    done = run(*command, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def fail(*command, **options):
+    """Run a script that must end in one line `error: ...` and status 2; returns that line."""
+    done = run(*command, **options)
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1 and lines[-1] == errors[0], done.stderr
+    assert "Traceback" not in done.stderr
+    return errors[0]
+
+
+def launch(processes, *command, cwd, timeout=300):
+    """Run a script on several gloo processes through paddle.distributed.launch."""
+    words = [str(word) for word in command]
+    return subprocess.run(
+        [sys.executable, "-u", "-m", "paddle.distributed.launch", "--nproc_per_node", str(processes),
+         "--log_dir", "log", str(ROOT / words[0]), *words[1:]],
+        cwd=cwd, timeout=timeout, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+# Twelve subjects, four ways to ask: enough to train on in seconds.
+SUBJECTS = ["卡丢了", "忘记密码", "改手机号", "退款没到账", "快递不动了", "宽带掉线", "流量超了", "报销发票",
+            "改签车票", "行李超重", "退押金", "社保断缴"]
+FRAMES = ["{}怎么办", "我的{}该咋处理", "{}了找谁", "请问{}要怎么弄"]
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """Files of a tiny data set: train.csv, dev.csv, corpus.csv."""
+    directory = tmp_path_factory.mktemp("toy")
+    texts = [[frame.format(subject) for frame in FRAMES] for subject in SUBJECTS]
+    train = [f"{row[i]}\t{row[j]}" for row in texts for i, j in ((0, 1), (1, 0))]
+    dev = [f"{row[2]}\t{row[3]}" for row in texts]
+    corpus = [text for row in texts for text in row[:2]] + [row[3] for row in texts]
+    for name, lines in (("train", train), ("dev", dev), ("corpus", corpus)):
+        (directory / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return directory
+
+
+TRAIN = ["train_batch_neg.py", "--device", "cpu", "--model_name_or_path", "scratch-1x32", "--output_emb_size", 16,
+         "--batch_size", 8, "--learning_rate", "1e-3", "--max_seq_length", 24, "--log_steps", 1]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(toy):
+    """A checkpoint trained for a few steps by the script itself."""
+    out = toy / "checkpoints"
+    succeed(*TRAIN, "--train_set_file", toy / "train.csv", "--save_dir", out, "--max_steps", 4)
+    return out / "latest"
