@@ -17,8 +17,8 @@ def parser() -> options.Parser:
     parser = options.Parser(__doc__)
     parser.add_argument("--input_file", required=True, metavar="FILE", help="pairs, or a group a line")
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="where the three files go")
-    parser.add_argument("--dev", type=options.fraction, default=0.1, help="share of pairs, or groups, for dev [0.1]")
-    parser.add_argument("--test", type=options.fraction, default=0.1, help="share for test [0.1]")
+    parser.add_argument("--dev", type=options.fraction, default=0.1, help="share of the pairs for dev; of groups: the share that gives dev a pair [0.1]")
+    parser.add_argument("--test", type=options.fraction, default=0.1, help="the same for test [0.1]")
     parser.add_argument("--groups", action="store_true", help="lines are groups even if all have two columns")
     parser.add_argument("--hold_out", choices=["sentences", "topics"], default="sentences",
                         help="what of a group dev and test hold: some sentences, or whole groups [sentences]")
@@ -79,8 +79,6 @@ def main() -> None:
     import data
     from metrics import whole_file
 
-    if args.dev + args.test >= 1:
-        raise options.UserError(f"--dev {args.dev} and --test {args.test} leave nothing to train on")
     lines = data.Lines(args.input_file)
     rows = [list(dict.fromkeys(fields)) for _, fields in
             data.read_rows(args.input_file, range(2, 10_000), args.skip_bad_lines, lines, "text<TAB>text[<TAB>text...]")]
@@ -90,6 +88,8 @@ def main() -> None:
         raise options.UserError(f"{args.input_file}: every line pairs a text with itself")
     grouped = args.groups or any(len(row) > 2 for row in rows)
     rng, shares = np.random.default_rng(args.seed), (args.dev, args.test)
+    if sum(shares) >= 1 and (not grouped or args.hold_out == "topics"):
+        raise options.UserError(f"--dev {args.dev} and --test {args.test} leave nothing to train on")
     if not grouped:
         sides = deal(components(rows), shares, rng)
     else:

@@ -1,0 +1,189 @@
+"""evaluate.py where other implementations are wrong: rows B5 to B11 of the recipe's list of faults, and formats."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, fail, run, succeed
+
+import metrics
+
+
+def files(tmp_path, pairs, results):
+    (tmp_path / "pairs.csv").write_text("".join(f"{q}\t{p}\n" for q, p in pairs), encoding="utf-8")
+    lines = [f"{query}\t{text}\t{1 - 0.001 * rank}\n" for query, texts in results for rank, text in enumerate(texts)]
+    (tmp_path / "result.txt").write_text("".join(lines), encoding="utf-8")
+    return ["evaluate.py", "--similar_text_pair", tmp_path / "pairs.csv", "--recall_result_file",
+            tmp_path / "result.txt"]
+
+
+def evaluate(tmp_path, pairs, results, *flags):
+    return succeed(*files(tmp_path, pairs, results), *flags, cwd=tmp_path).splitlines()
+
+
+def others(n, tag="x"):
+    return [f"{tag}{i}" for i in range(n)]
+
+
+def test_prints_to_the_character_and_appends_result_tsv(tmp_path):
+    pairs = [(f"q{i}", f"p{i}") for i in range(8)]
+    results = [(f"q{i}", [*others(i * 3), f"p{i}", *others(40, "y")]) for i in range(8)]
+    # positives at ranks 1, 4, 7, 10, 13, 16, 19, 22
+    want = ["recall@1=12.5", "recall@5=25.0", "recall@10=50.0", "recall@20=87.5", "recall@50=100.0"]
+    assert evaluate(tmp_path, pairs, results) == want
+    assert evaluate(tmp_path, pairs, results, "--recall_num", 10) == want[:3]
+    lines = [line.split("\t") for line in (tmp_path / "result.tsv").read_text().splitlines()]
+    assert lines[0][1:] == ["12.5", "25.0", "50.0", "87.5", "100.0"] and len(lines) == 2
+    assert len(lines[0][0]) == len("20261121-120000")
+
+
+def test_three_decimals(tmp_path):
+    pairs = [(f"q{i}", f"p{i}") for i in range(3)]
+    results = [("q0", ["p0"]), ("q1", ["x"]), ("q2", ["p2"])]
+    assert evaluate(tmp_path, pairs, results)[0] == "recall@1=66.667"
+
+
+def test_b6_the_last_query_counts(tmp_path):
+    pairs = [(f"q{i}", f"p{i}") for i in range(64)]
+    results = [(f"q{i}", [f"p{i}", *others(9)]) for i in range(64)]
+    assert evaluate(tmp_path, pairs, results, "--recall_num", 10)[0] == "recall@1=100.0"
+    results[-1] = ("q63", others(10))
+    assert evaluate(tmp_path, pairs, results, "--recall_num", 10)[0] == "recall@1=98.438"
+
+
+def test_b7_recall_is_never_above_100(tmp_path):
+    command = files(tmp_path, [("q", "p")], [("q", ["p", "p", "p"])])
+    assert "recalls 'p' twice" in fail(*command, cwd=tmp_path)
+    done = run(*command, "--skip_bad_lines", cwd=tmp_path)
+    assert "recall@5=100.0" in done.stdout and "2 malformed lines skipped" in done.stderr
+    hits = metrics.first_hits({"q": ["x", "p", "p"]}, {"q": ["p"]})
+    assert hits == [[2]] and metrics.recall_at(hits, 5) == 1.0
+
+
+def test_b8_every_positive_of_a_query_counts(tmp_path):
+    pairs = [("q", "a"), ("q", "b"), ("q", "c")]
+    for first in "abc":
+        assert evaluate(tmp_path, pairs, [("q", [first, *others(9)])])[0] == "recall@1=100.0"
+    assert evaluate(tmp_path, pairs, [("q", ["x", "c", "a", *others(9)])], "--recall_of", "all")[:2] == [
+        "recall@1=0.0", "recall@5=66.667"]
+
+
+def test_b8_a_repeated_query_is_one_query(tmp_path):
+    pairs = [("q", "a"), ("q", "b"), ("r", "c")]
+    assert evaluate(tmp_path, pairs, [("q", ["a", "b"]), ("r", ["x", "y"])])[0] == "recall@1=50.0"
+
+
+def test_b9_recall_num_does_not_shift_windows(tmp_path):
+    pairs = [(f"q{i}", f"p{i}") for i in range(10)]
+    results = [(f"q{i}", [*others(20), f"p{i}", *others(29, "y")]) for i in range(10)]
+    assert evaluate(tmp_path, pairs, results)[-1] == "recall@50=100.0"
+    assert evaluate(tmp_path, pairs, results, "--recall_num", 10)[-1] == "recall@10=0.0"
+    assert evaluate(tmp_path, pairs, results, "--recall_num", 1000)[-1] == "recall@50=100.0"
+
+
+def test_b9_short_lists_shift_nothing(tmp_path):
+    pairs = [(f"q{i}", f"p{i}") for i in range(4)]
+    results = [("q0", ["x"]), ("q1", ["x", "p1"]), ("q2", ["p2", *others(30)]), ("q3", [*others(7), "p3"])]
+    assert evaluate(tmp_path, pairs, results)[:3] == ["recall@1=25.0", "recall@5=50.0", "recall@10=75.0"]
+
+
+@pytest.mark.parametrize("place", [0, 4, 9])
+def test_b10_a_query_that_recalls_itself_neither_counts_nor_merges(tmp_path, place):
+    pairs = [(f"q{i}", f"p{i}") for i in range(3)]
+    row = others(8)
+    results = []
+    for i in range(3):
+        texts = [*row, f"p{i}"]
+        texts.insert(place, f"q{i}")
+        results.append((f"q{i}", texts))
+    # without itself the positive is ninth
+    assert evaluate(tmp_path, pairs, results, "--recall_num", 10) == ["recall@1=0.0", "recall@5=0.0", "recall@10=100.0"]
+    assert metrics.first_hits(dict(results), {f"q{i}": [f"p{i}"] for i in range(3)}) == [[9]] * 3
+
+
+def test_b10_a_query_that_is_its_own_positive_counts(tmp_path):
+    assert evaluate(tmp_path, [("q", "q")], [("q", ["q", "x"])])[0] == "recall@1=100.0"
+
+
+@pytest.mark.parametrize(("name", "line", "message"), [
+    ("pairs.csv", "a\tb\tc\td", "pairs.csv:3: 4 columns"),
+    ("pairs.csv", "only one", "pairs.csv:3: 1 column"),
+    ("result.txt", "q0\ttext with\ttab\t0.5", "result.txt:5: 4 columns"),
+    ("result.txt", "q0\ttext", "result.txt:5: 2 columns"),
+    ("result.txt", "q9\ttext\tbest", "result.txt:5: 'best' is not a cosine"),
+    ("result.txt", "q9\ttext\tnan", "result.txt:5: 'nan' is not a cosine"),
+    ("result.txt", "q0\tz\t0.1", "result.txt:5: lines of the query 'q0' stand apart"),
+    ("result.txt", "q1\tz\t0.9999", "result.txt:5: the cosine rises"),
+    ("result.txt", "q1\tb\t0.1", "result.txt:5: the query 'q1' recalls 'b' twice"),
+])
+def test_b11_a_bad_line_is_named(tmp_path, name, line, message):
+    command = files(tmp_path, [("q0", "a"), ("q1", "b")], [("q0", ["a", "x"]), ("q1", ["x", "b"])])
+    with open(tmp_path / name, "a") as file:
+        file.write(line + "\n")
+    assert message in fail(*command, cwd=tmp_path)
+    done = run(*command, "--skip_bad_lines", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.splitlines()[1] == "recall@5=100.0"
+
+
+def test_shuffled_lines_are_refused(tmp_path):
+    command = files(tmp_path, [("q0", "a"), ("q1", "b")], [("q0", ["a", "x"]), ("q1", ["x", "b"])])
+    lines = (tmp_path / "result.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "result.txt").write_text("".join([lines[2], lines[0], lines[3], lines[1]]))
+    assert "was shuffled or joined" in fail(*command, cwd=tmp_path)
+
+
+def test_unknown_and_missing_queries(tmp_path):
+    done = run(*files(tmp_path, [("q0", "a"), ("q1", "b")], [("q0", ["a"]), ("zz", ["a"])]), cwd=tmp_path)
+    assert done.stdout.splitlines()[0] == "recall@1=50.0"
+    assert "no line for 1 of 2 queries" in done.stderr and "1 queries are not in" in done.stderr
+    assert "was it written for other pairs" in fail(*files(tmp_path, [("q0", "a")], [("zz", ["a"])]), cwd=tmp_path)
+
+
+@pytest.mark.parametrize("flag", ["--similar_text_pair", "--similar_text_pair_file", "--similar_pair_file"])
+def test_every_spelling_of_the_pair_file(tmp_path, flag):
+    command = files(tmp_path, [("q", "a")], [("q", ["a"])])
+    assert succeed("evaluate.py", flag, *command[2:], cwd=tmp_path)
+    fail("evaluate.py", "--similar_text", *command[2:], cwd=tmp_path)  # no guessing of prefixes
+
+
+def test_formats(tmp_path):
+    pairs = [("q", "a"), ("r", "b")]
+    results = [("q", ["a"]), ("r", ["x", "b"])]
+    assert evaluate(tmp_path, pairs, results, "--format", "short") == ["100.0\t100.0"]
+    assert json.loads(evaluate(tmp_path, pairs, results, "--format", "json", "--mrr")[0]) == {
+        "recall@1": 50.0, "recall@5": 100.0, "recall@10": 100.0, "recall@20": 100.0, "recall@50": 100.0,
+        "mrr@50": 75.0}
+    (tmp_path / "second.txt").write_text("q\ta\t1\nr\tb\t1\n")
+    table = evaluate(tmp_path, pairs, results, tmp_path / "second.txt")
+    assert table[0].split()[:2] == ["recall@1", "recall@5"]
+    assert table[1].split()[:2] == ["result.txt", "50.00"] and table[2].split()[:2] == ["second.txt", "100.00"]
+
+
+def test_unwritable_result_tsv_is_a_warning(tmp_path):
+    done = run(*files(tmp_path, [("q", "a")], [("q", ["a"])]), "--result_tsv", tmp_path / "no" / "r.tsv", cwd=tmp_path)
+    assert done.returncode == 0 and "warning: --result_tsv" in done.stderr
+
+
+SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "options.run(main)" in path.read_text())
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_imports_no_framework(script):
+    check = ("import sys, runpy; sys.argv = [{0!r}, '--help']\n"
+             "try: runpy.run_path({0!r}, run_name='__main__')\n"
+             "except SystemExit as end: assert end.code == 0\n"
+             "heavy = {{'paddle', 'paddlenlp', 'numpy', 'hnswlib'}} & set(sys.modules)\n"
+             "assert not heavy, heavy").format(str(ROOT / script))
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage:")
+
+
+def test_evaluate_imports_no_framework(tmp_path):
+    command = files(tmp_path, [("q", "a")], [("q", ["a"])])
+    check = (f"import sys, runpy; sys.argv = {[str(word) for word in command]!r}; sys.path.insert(0, {str(ROOT)!r})\n"
+             f"try: runpy.run_path({str(ROOT / 'evaluate.py')!r}, run_name='__main__')\n"
+             "except SystemExit as end: assert end.code == 0\n"
+             "assert not {'paddle', 'paddlenlp'} & set(sys.modules)")
+    assert subprocess.run([sys.executable, "-c", check], cwd=tmp_path).returncode == 0
