@@ -22,6 +22,8 @@ def parser() -> options.Parser:
     parser.add_argument("--groups", action="store_true", help="lines are groups even if all have two columns")
     parser.add_argument("--hold_out", choices=["sentences", "topics"], default="sentences",
                         help="what of a group dev and test hold: some sentences, or whole groups [sentences]")
+    parser.add_argument("--positives", type=options.positive_int, default=1, metavar="N",
+                        help="of a group: texts held out for a dev or test query to find [1]")
     parser.add_argument("--seed", type=options.natural, default=1000, help="of the split [1000]")
     options.add_bad_lines(parser)
     return parser
@@ -58,15 +60,17 @@ def deal(units: list[list[list[str]]], shares: tuple[float, float], rng) -> tupl
     return sides
 
 
-def deal_sentences(groups: list[list[str]], shares: tuple[float, float], rng) -> tuple[list[list[str]], ...]:  # noqa: ANN001
-    """Deal the sentences of each group: a dev and a test pair of some groups, all pairs of the rest to train."""
+def deal_sentences(groups: list[list[str]], shares: tuple[float, float], positives: int,
+                   rng) -> tuple[list[list[str]], ...]:  # noqa: ANN001
+    """Deal the sentences of each group: of some a dev or test query and its positives, all pairs of the rest to train."""
     sides: tuple[list[list[str]], ...] = ([], [], [])
     for group in groups:
         texts = [group[i] for i in rng.permutation(len(group))]
         for side in (1, 2):
             # a group keeps at least one pair for training
-            if len(texts) >= 4 and rng.random() < shares[side - 1]:
-                sides[side].append([texts.pop(), texts.pop()])
+            if len(texts) >= positives + 3 and rng.random() < shares[side - 1]:
+                query = texts.pop()
+                sides[side].extend([query, texts.pop()] for _ in range(positives))
         sides[0].extend(list(pair) for pair in itertools.combinations(texts, 2))
     return sides
 
@@ -101,7 +105,7 @@ def main() -> None:
         if args.hold_out == "topics":
             sides = deal([[list(pair) for pair in itertools.combinations(row, 2)] for row in rows], shares, rng)
         else:
-            sides = deal_sentences(rows, shares, rng)
+            sides = deal_sentences(rows, shares, args.positives, rng)
     seen = [{text for pair in side for text in pair} for side in sides]
     leaks = len(seen[0] & seen[1]) + len(seen[0] & seen[2]) + len(seen[1] & seen[2])
     os.makedirs(args.output_dir, exist_ok=True)

@@ -1,0 +1,376 @@
+"""The scripts as a user runs them: subprocesses, files, exit codes; several processes on gloo."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import paddle
+import pytest
+from conftest import ROOT, SHARED, TRAIN, fail, launch, run, succeed
+
+pytestmark = pytest.mark.slow
+
+
+def recall(checkpoint, toy, out, *flags):
+    return ["recall.py", "--device", "cpu", "--params_path", checkpoint, "--corpus_file", toy / "corpus.csv",
+            "--similar_text_pair", toy / "dev.csv", "--recall_num", 5, "--recall_result_dir", out,
+            "--recall_result_file", "result.txt", *flags]
+
+
+def test_the_recipes_commands_as_printed(toy, tmp_path):
+    """Train, recall, evaluate with the documents' flags; only the encoder and the sizes are small."""
+    succeed("train_batch_neg.py", "--device", "cpu", "--save_dir", "./checkpoints/inbatch", "--batch_size", 8,
+            "--learning_rate", "5E-3", "--epochs", 6, "--output_emb_size", 256, "--model_name_or_path",
+            "scratch-1x32", "--save_steps", 10, "--max_seq_length", 64, "--margin", 0.2, "--train_set_file",
+            toy / "train.csv", "--recall_result_dir", "recall_result_dir", "--recall_result_file", "recall_result.txt",
+            "--hnsw_m", 100, "--hnsw_ef", 100, "--recall_num", 50, "--similar_text_pair_file", toy / "dev.csv",
+            "--corpus_file", toy / "corpus.csv", "--evaluate", cwd=tmp_path)
+    assert (tmp_path / "recall_result_dir" / "evaluate_result.txt").read_text().count("\n") == 6
+    assert sorted(os.listdir(tmp_path / "checkpoints" / "inbatch"))[:2] == ["best", "latest"]
+    params = tmp_path / "checkpoints" / "inbatch" / "model_10" / "model_state.pdparams"
+    assert (params.parent / "tokenizer_config.json").exists() and (params.parent / "vocab.txt").exists()
+    succeed("recall.py", "--device", "cpu", "--recall_result_dir", "recall_result_dir", "--recall_result_file",
+            "recall_result.txt", "--params_path", params, "--hnsw_m", 100, "--hnsw_ef", 100, "--batch_size", 64,
+            "--output_emb_size", 256, "--max_seq_length", 60, "--recall_num", 20, "--similar_text_pair",
+            toy / "dev.csv", "--corpus_file", toy / "corpus.csv", cwd=tmp_path)
+    rows = [line.split("\t") for line in (tmp_path / "recall_result_dir" / "recall_result.txt").read_text().splitlines()]
+    assert len(rows) == 12 * 20 and all(len(row) == 3 for row in rows)
+    assert [row[0] for row in rows[::20]] == [line.split("\t")[0] for line in (toy / "dev.csv").read_text().splitlines()]
+    for i in range(0, len(rows), 20):
+        scores = [float(row[2]) for row in rows[i : i + 20]]
+        assert scores == sorted(scores, reverse=True) and -1.0001 <= scores[-1] <= scores[0] <= 1.0001
+    out = succeed("evaluate.py", "--similar_text_pair", toy / "dev.csv", "--recall_result_file",
+                  "./recall_result_dir/recall_result.txt", "--recall_num", 20, cwd=tmp_path).splitlines()
+    assert [line.split("=")[0] for line in out] == ["recall@1", "recall@5", "recall@10", "recall@20"]
+    assert float(out[-1].split("=")[1]) > 50  # twelve subjects: chance would find a third among 20 of 36
+
+
+def test_two_processes_train_recall_and_write_as_one(toy, tmp_path):
+    """Dropout off: the joined batch on one process and its halves on two give the same weights and recall file."""
+    flags = ["--train_set_file", toy / "train.csv", "--max_steps", 5, "--dropout", 0, "--head_dropout", 0,
+             "--dev_set_file", toy / "dev.csv", "--corpus_file", toy / "corpus.csv", "--eval_steps", 3]
+    one, two = [*TRAIN, *flags, "--save_dir", "one"], [*TRAIN, *flags, "--save_dir", "two"]
+    two[two.index("--batch_size") + 1] = 4
+    printed = succeed(*one, cwd=tmp_path)
+    done = launch(2, *two, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    a, b = (paddle.load(str(tmp_path / name / "latest" / "model_state.pdparams")) for name in ("one", "two"))
+    assert a.keys() == b.keys()
+    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 2e-4  # of Adam steps of 1e-3
+    losses = [line.split(", speed")[0] for line in printed.splitlines() if line.startswith("global step")]
+    assert len(losses) == 5 and all(done.stdout.count(loss[:-1]) == 1 for loss in losses)  # only rank 0 speaks
+    assert printed.count("evaluating") == done.stdout.count("evaluating") == 2
+
+    succeed(*recall(tmp_path / "one" / "latest", toy, "out1"), cwd=tmp_path)
+    done = launch(2, *recall(tmp_path / "one" / "latest", toy, "out2", "--index_dir", "index"), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out1" / "result.txt").read_bytes() == (tmp_path / "out2" / "result.txt").read_bytes()
+    done = launch(2, *recall(tmp_path / "one" / "latest", toy, "out3", "--index_dir", "index"), cwd=tmp_path)
+    assert "index of index reused" in done.stdout
+    assert (tmp_path / "out1" / "result.txt").read_bytes() == (tmp_path / "out3" / "result.txt").read_bytes()
+
+
+def test_gradients_of_two_processes_are_those_of_one(tmp_path):
+    """Every parameter's gradient, dropout off, an odd last batch and hard negatives."""
+    script = ROOT / "tests" / "gradients.py"
+    subprocess.run([sys.executable, script, tmp_path / "one"], check=True, timeout=200)
+    done = subprocess.run([sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir",
+                           str(tmp_path / "log"), str(script), str(tmp_path / "two")], timeout=200,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    a, b = paddle.load(str(tmp_path / "one")), paddle.load(str(tmp_path / "two"))
+    assert len(a) > 20 and a.keys() == b.keys()
+    for name in a:
+        scale = float(a[name].abs().max())
+        assert float((a[name] - b[name]).abs().max()) <= 1e-5 * max(scale, 1e-2), name
+    assert max(float(value.abs().max()) for value in a.values()) > 0.01
+
+
+def test_an_index_is_built_once_and_used_again(checkpoint, toy, tmp_path):
+    command = recall(checkpoint, toy, tmp_path / "out", "--index_dir", tmp_path / "index", "--index_type", "hnsw",
+                     "--hnsw_threads", 1, "--report_index_recall", "--trec_run_file", tmp_path / "run.trec")
+    first = succeed(*command)
+    assert "start build index.........." in first and "Total index number:36" in first and "index recall@5" in first
+    result = (tmp_path / "out" / "result.txt").read_bytes()
+    second = succeed(*command)
+    assert "reused" in second and "start build" not in second
+    assert (tmp_path / "out" / "result.txt").read_bytes() == result
+    fields = (tmp_path / "run.trec").read_text().splitlines()[5].split()
+    corpus = (toy / "corpus.csv").read_text().splitlines()
+    dev = (toy / "dev.csv").read_text().splitlines()
+    line = result.decode().splitlines()[5].split("\t")
+    assert fields[1] == "Q0" and fields[3] == "1" and dev[int(fields[0]) - 1].split("\t")[0] == line[0]
+    assert corpus[int(fields[2]) - 1] == line[1]
+    (tmp_path / "corpus.csv").write_text("完全不同的语料\n另一句话\n第三句\n第四句\n第五句\n")
+    other = [tmp_path / "corpus.csv" if word == toy / "corpus.csv" else word for word in command]
+    assert "built with another corpus; pass --rebuild_index" in fail(*other)
+    assert "Total index number:5" in succeed(*other, "--rebuild_index")
+    with open(tmp_path / "index" / "index.bin", "r+b") as file:
+        file.truncate(100)
+    assert "truncated or altered" in fail(*other)
+
+
+def test_an_index_of_another_encoder_is_refused(checkpoint, toy, tmp_path):
+    succeed(*recall(checkpoint, toy, tmp_path / "out", "--index_dir", tmp_path / "index"))
+    succeed(*TRAIN, "--train_set_file", toy / "train.csv", "--save_dir", tmp_path / "other", "--epochs", 0)
+    command = recall(tmp_path / "other" / "latest", toy, tmp_path / "out", "--index_dir", tmp_path / "index")
+    assert "built with another encoder" in fail(*command)
+
+
+def test_corpus_smaller_than_recall_num_and_corpus_of_one(checkpoint, toy, tmp_path):
+    (tmp_path / "corpus.csv").write_text("只有一句\n只有一句\n")
+    for kind in ("exact", "hnsw"):
+        command = recall(checkpoint, toy, tmp_path / "out", "--index_type", kind)
+        command[command.index(toy / "corpus.csv")] = tmp_path / "corpus.csv"
+        done = run(*command)
+        assert done.returncode == 0 and "the corpus has only 1 texts, all are recalled" in done.stderr
+        assert "1 duplicates left out" in done.stdout
+        assert (tmp_path / "out" / "result.txt").read_text().count("\n") == 12
+
+
+def bm25(toy, out, *flags):
+    return ["keyword_recall.py", "--corpus_file", toy / "corpus.csv", "--similar_text_pair", toy / "dev.csv",
+            "--recall_result_dir", out, "--recall_result_file", "bm25.txt", *flags]
+
+
+@pytest.mark.parametrize("tokens", ["bigram", "word"])
+def test_bm25_finds_the_words_it_is_asked_for(toy, tmp_path, tokens):
+    succeed(*bm25(toy, tmp_path, "--tokens", tokens, "--recall_num", 3))
+    out = succeed("evaluate.py", "--similar_text_pair", toy / "dev.csv", "--recall_result_file", tmp_path / "bm25.txt",
+                  "--recall_num", 3, "--recall_of", "any", cwd=tmp_path)
+    rows = [line.split("\t") for line in (tmp_path / "bm25.txt").read_text().splitlines()]
+    assert "recall@1=" in out and all(float(row[2]) > 0 for row in rows)
+    first = {row[0]: row[1] for row in reversed(rows)}
+    assert first["卡丢了了找谁"] in ("卡丢了怎么办", "我的卡丢了该咋处理", "请问卡丢了要怎么弄")
+
+
+def test_bm25_scores_are_the_formulas(toy, tmp_path):
+    """Lucene's BM25, k1 1.5, b 0.75, by hand on three texts."""
+    import math
+
+    (tmp_path / "corpus.csv").write_text("ab cd\nab ab ef\ngh\n")
+    (tmp_path / "pairs.csv").write_text("ab ef\tab cd\n")
+    succeed("keyword_recall.py", "--corpus_file", tmp_path / "corpus.csv", "--similar_text_pair", tmp_path / "pairs.csv",
+            "--recall_result_dir", tmp_path, "--recall_result_file", "r")
+    terms = [["ab", "cd", "abcd"], ["ab", "ab", "ef", "abab", "abef"], ["gh"]]
+    mean = sum(map(len, terms)) / 3
+
+    def score(document):
+        total = 0.0
+        for term in ("ab", "ef", "abef"):
+            df, tf = sum(term in d for d in terms), document.count(term)
+            total += math.log(1 + (3 - df + 0.5) / (df + 0.5)) * tf / (tf + 1.5 * (0.25 + 0.75 * len(document) / mean))
+        return total
+
+    rows = [line.split("\t") for line in (tmp_path / "r").read_text().splitlines()]
+    assert [row[1] for row in rows] == ["ab ab ef", "ab cd"]
+    assert [float(row[2]) for row in rows] == pytest.approx([score(terms[1]), score(terms[0])], rel=1e-5)
+
+
+# --- data steps -------------------------------------------------------------------------------------------------
+
+
+def sentences(path):
+    return {text for line in path.read_text().splitlines() for text in line.split("\t")}
+
+
+@pytest.mark.parametrize("flags", [[], ["--hold_out", "topics"], ["--positives", 2]])
+def test_split_of_groups_puts_each_sentence_on_one_side(tmp_path, flags):
+    groups = [[f"题{i}问{j}" for j in range(8)] for i in range(40)]
+    (tmp_path / "groups.tsv").write_text("".join("\t".join(group) + "\n" for group in groups))
+    command = ["split_data.py", "--input_file", tmp_path / "groups.tsv", "--dev", 0.2, "--test", 0.3, *flags]
+    succeed(*command, "--output_dir", tmp_path / "a")
+    sides = [sentences(tmp_path / "a" / f"{name}.csv") for name in ("train", "dev", "test")]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert all(sides) and set.union(*sides) == {text for group in groups for text in group}
+    for name in ("train", "dev", "test"):
+        for line in (tmp_path / "a" / f"{name}.csv").read_text().splitlines():
+            first, second = line.split("\t")
+            assert first != second and first.split("问")[0] == second.split("问")[0]
+    topics = [{text.split("问")[0] for text in side} for side in sides]
+    assert bool(topics[0] & topics[2]) == ("topics" not in flags)
+    succeed(*command, "--output_dir", tmp_path / "b")
+    succeed(*command, "--output_dir", tmp_path / "c", "--seed", 7)
+    test = [(tmp_path / name / "test.csv").read_text() for name in "abc"]
+    assert test[0] == test[1] != test[2]
+
+
+def test_split_of_pairs_keeps_connected_pairs_together(tmp_path):
+    pairs = [(f"a{i}", f"b{i}") for i in range(100)] + [("b0", "c0"), ("c0", "b1"), ("x", "x"), ("a5", "b5")]
+    (tmp_path / "pairs.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
+    out = succeed("split_data.py", "--input_file", tmp_path / "pairs.tsv", "--output_dir", tmp_path / "s")
+    assert "sentences on two sides: 0" in out and "1 lines of one text with itself left out" in out
+    sides = [sentences(tmp_path / "s" / f"{name}.csv") for name in ("train", "dev", "test")]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 201
+    assert sum({"a0", "b0", "c0", "b1", "a1"} <= side for side in sides) == 1
+    assert [len((tmp_path / "s" / f"{name}.csv").read_text().splitlines()) for name in ("dev", "test")] == [10, 10]
+
+
+def test_a_sentence_in_two_groups_is_an_error(tmp_path):
+    (tmp_path / "g.tsv").write_text("a\tb\tc\nd\te\ta\n")
+    assert "'a' stands in two groups" in fail("split_data.py", "--input_file", tmp_path / "g.tsv", "--output_dir",
+                                              tmp_path / "s")
+
+
+def test_corpus_holds_training_sentences_and_second_columns_once(tmp_path):
+    (tmp_path / "train.csv").write_text("a\tb\nb\tc\n")
+    (tmp_path / "dev.csv").write_text("q\td\nr\ta\n")
+    (tmp_path / "test.csv").write_text("s\te\n")
+    command = ["generate_recall.py", "--train_set_file", tmp_path / "train.csv", "--similar_text_pair",
+               tmp_path / "dev.csv", tmp_path / "test.csv", "--output_file", tmp_path / "new" / "corpus.csv"]
+    succeed(*command)
+    assert (tmp_path / "new" / "corpus.csv").read_text().split() == list("abcde")
+    succeed(*command, "--shuffle", "--seed", 1)
+    assert sorted((tmp_path / "new" / "corpus.csv").read_text().split()) == list("abcde")
+
+
+# --- bad input --------------------------------------------------------------------------------------------------
+
+
+def train(toy, tmp_path, *flags):
+    return [*TRAIN, "--train_set_file", toy / "train.csv", "--save_dir", tmp_path / "out", "--max_steps", 1, *flags]
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (None, "no such file"), ("", "is empty"), ("一句话\n", ":1: 1 column"), ("a\tb\nc\td\te\n", ":2: 3 columns"),
+    (b"a\tb\n\xff\xfe\tc\n", ":2: invalid UTF-8"), ("a\tb\t1\nc\td\t0\n", "labels 0 and 1"), ("a\tb\n", "give no batch"),
+])
+def test_bad_training_files(toy, tmp_path, content, message):
+    path = tmp_path / "train.csv"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    error = fail(*TRAIN, "--train_set_file", path, "--save_dir", tmp_path / "out")
+    assert message in error and (str(path) in error or "batch" in error)
+
+
+def test_a_directory_for_a_file(toy, tmp_path):
+    assert "is a directory" in fail(*TRAIN, "--train_set_file", toy, "--save_dir", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--batch_size", "0"], "whole number from 1 up"),
+    (["--learning_rate", "nan"], "a number above 0"),
+    (["--warmup_proportion", "1.5"], "a number from 0 to 1"),
+    (["--no_such_flag"], "unrecognized arguments: --no_such_flag"),
+    (["--device", "gpu"], "CPU build"),
+    (["--device", "abacus"], "--device abacus"),
+    (["--evaluate"], "--evaluate needs --dev_set_file"),
+    (["--model_name_or_path", "no-such-model"], "not a local directory"),
+    (["--model_name_or_path", "./no-such-dir"], "no such directory"),
+    (["--init_from_ckpt", "nowhere/model_state.pdparams"], "no such checkpoint"),
+    (["--early_stopping", "3"], "--early_stopping needs --dev_set_file"),
+])
+def test_bad_flags(toy, tmp_path, flags, message):
+    assert message in fail(*train(toy, tmp_path, *flags), timeout=60)
+
+
+def test_a_missing_flag():
+    assert "--train_set_file" in fail(*TRAIN)
+
+
+def test_unwritable_save_dir(toy, tmp_path):
+    (tmp_path / "out").write_text("a file stands where the directory should be")
+    assert "cannot be written" in fail(*train(toy, tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_save_dir_without_permission(toy, tmp_path):
+    (tmp_path / "locked").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+    assert "cannot be written" in fail(*train(toy, tmp_path, "--save_dir", tmp_path / "locked" / "out"))
+
+
+def test_checkpoints_that_do_not_fit(checkpoint, toy, tmp_path):
+    assert "contradicts the checkpoint" in fail(*recall(checkpoint, toy, tmp_path, "--output_emb_size", 256))
+    assert "no such checkpoint" in fail(*recall(tmp_path / "none", toy, tmp_path))
+    state = paddle.load(str(checkpoint / "model_state.pdparams"))
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in os.listdir(checkpoint):
+        (other / name).write_bytes((checkpoint / name).read_bytes())
+    state["ptm.embeddings.word_embeddings.weight"] = paddle.zeros([7, 32])
+    paddle.save(state, str(other / "model_state.pdparams"))
+    assert "[7, 32] instead of" in fail(*recall(other, toy, tmp_path))
+
+
+def test_init_from_ckpt_starts_from_its_weights(checkpoint, toy, tmp_path):
+    out = succeed("train_batch_neg.py", "--device", "cpu", "--train_set_file", toy / "train.csv", "--init_from_ckpt",
+                  checkpoint / "model_state.pdparams", "--epochs", 0, "--save_dir", tmp_path / "out")
+    assert f"warmup from:{checkpoint}/model_state.pdparams" in out
+    a, b = (paddle.load(str(path / "model_state.pdparams")) for path in (checkpoint, tmp_path / "out" / "latest"))
+    assert all(bool((a[name] == b[name]).all()) for name in a)
+
+
+def test_ctrl_c_ends_with_one_word_and_a_resume_goes_on(toy, tmp_path):
+    command = [str(word) for word in train(toy, tmp_path, "--max_steps", 10_000, "--epochs", 10_000, "--save_steps", 5,
+                                           "--keep_checkpoints", 1)]
+    process = subprocess.Popen([sys.executable, "-u", str(ROOT / command[0]), *command[1:]], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while "global step 12," not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
+    steps = [name for name in os.listdir(tmp_path / "out") if name.startswith("model_")]
+    assert len(steps) == 1
+    process = subprocess.Popen([sys.executable, "-u", str(ROOT / command[0]), *command[1:], "--resume"], text=True,
+                               stdout=subprocess.PIPE)
+    for line in process.stdout:
+        if line.startswith("resumed from"):
+            break
+    process.kill()
+    process.wait()
+    assert steps[0] in line
+
+
+def test_a_reader_that_leaves_early_is_no_error(toy, checkpoint, tmp_path):
+    succeed(*recall(checkpoint, toy, tmp_path))
+    pipe = subprocess.run(f"{sys.executable} {ROOT}/evaluate.py --similar_text_pair {toy}/dev.csv --recall_result_file "
+                          f"{tmp_path}/result.txt --result_tsv '' | head -n 0; exit ${{PIPESTATUS[0]}}", shell=True,
+                          executable="/bin/bash", capture_output=True, text=True)
+    assert "Traceback" not in pipe.stderr and "Exception" not in pipe.stderr
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.sh")))
+def test_shell_scripts_parse(script):
+    subprocess.run(["bash", "-n", str(ROOT / "scripts" / script)], check=True)
+
+
+def test_shell_scripts_take_overrides_and_fail_when_a_step_fails(toy, tmp_path):
+    env = os.environ | {"PYTHON": sys.executable, "DEVICE": "cpu", "MODEL_NAME_OR_PATH": "scratch-1x32", "EPOCHS": "1",
+                        "TRAIN_SET_FILE": str(toy / "train.csv"), "SAVE_DIR": str(tmp_path / "ckpt"),
+                        "PARAMS_PATH": str(tmp_path / "ckpt" / "latest"), "SIMILAR_TEXT_PAIR": str(toy / "dev.csv"),
+                        "CORPUS_FILE": str(toy / "corpus.csv"), "RECALL_RESULT_DIR": str(tmp_path / "result"),
+                        "RECALL_NUM": "10", "INDEX_DIR": str(tmp_path / "index"), "BATCH_SIZE": "8"}
+
+    def shell(name, *flags, **more):
+        return subprocess.run(["bash", str(ROOT / "scripts" / name), *flags], env=env | more, capture_output=True,
+                              text=True, timeout=200)
+
+    for name, flags in (("train_batch_neg.sh", ()), ("run_build_index.sh", ()), ("evaluate.sh", ("--result_tsv", ""))):
+        done = shell(name, *flags)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.startswith("+ ")  # the command it runs
+    assert "recall@10=" in done.stdout
+    assert shell("train_batch_neg.sh", TRAIN_SET_FILE="none.csv").returncode == 2
+    assert shell("run_build_index.sh", PARAMS_PATH="none").returncode == 2
+    assert shell("evaluate.sh", RECALL_RESULT_FILE="none").returncode == 2
+
+
+@pytest.mark.skipif(not (SHARED / "finance_pairs").is_dir(), reason="finance_pairs is not on this machine")
+def test_real_files_are_read_whole(tmp_path):
+    data = SHARED / "finance_pairs"
+    succeed("keyword_recall.py", "--corpus_file", data / "corpus.csv", "--similar_text_pair", data / "test.csv",
+            "--recall_result_dir", tmp_path, "--recall_result_file", "bm25.txt")
+    out = succeed("evaluate.py", "--similar_text_pair", data / "test.csv", "--recall_result_file",
+                  tmp_path / "bm25.txt", cwd=tmp_path)
+    values = dict(line.split("=") for line in out.splitlines())
+    assert 8 < float(values["recall@10"]) < 9 and 21 < float(values["recall@50"]) < 23
+
+
+def test_waiting_is_not_needed():
+    began = time.perf_counter()
+    fail(*TRAIN, "--train_set_file", "none.csv", "--model_name_or_path", "ernie-3.0-medium-zh")
+    assert time.perf_counter() - began < 60
