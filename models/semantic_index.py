@@ -137,7 +137,8 @@ def _quiet() -> None:
 
 def _reachable(name: str) -> bool:
     """Tell whether paddlenlp's model host answers within seconds; true where a proxy or the cache may serve."""
-    from paddlenlp.utils.env import COMMUNITY_MODEL_PREFIX, MODEL_HOME
+    from paddlenlp.utils.downloader import COMMUNITY_MODEL_PREFIX
+    from paddlenlp.utils.env import MODEL_HOME
 
     if os.path.isdir(os.path.join(MODEL_HOME, name)) or urllib.request.getproxies():
         return True
