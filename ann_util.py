@@ -249,7 +249,7 @@ class TextIndex:
             if _checksum(path) != checksum:
                 raise UserError(f"{path}: truncated or altered (its checksum differs from index.json); "
                                 "build the index again with --rebuild_index")
-        kind = {"exact": ExactIndex, "hnsw": HnswIndex}[meta["kind"]]
+        kind: Any = {"exact": ExactIndex, "hnsw": HnswIndex}[meta["kind"]]
         index = kind.load(os.path.join(directory, kind.file), meta)
         if isinstance(index, HnswIndex) and settings:
             index.settings.ef, index.settings.threads = settings.ef, settings.threads

@@ -6,8 +6,9 @@ import hashlib
 import itertools
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Lines:
         return "".join(f", {n} {what} line{'s' * (n > 1)} skipped" for n, what in parts if n)
 
 
-def open_binary(path: str) -> gzip.GzipFile | object:
+def open_binary(path: str) -> BinaryIO:
     """Open a file, gzipped where its name ends in .gz; UserError where it is none or is empty."""
     if not path:
         raise UserError("an empty file name was given")
@@ -41,7 +42,7 @@ def open_binary(path: str) -> gzip.GzipFile | object:
         raise UserError(f"{path}: is a directory, a file was expected")
     if os.path.getsize(path) == 0:
         raise UserError(f"{path}: is empty")
-    return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.endswith(".gz") else open(path, "rb")
 
 
 def read_rows(path: str, columns: Sequence[int], skip_bad_lines: bool = False, lines: Lines | None = None,
@@ -61,7 +62,7 @@ def read_rows(path: str, columns: Sequence[int], skip_bad_lines: bool = False, l
         lines.bad += 1
 
     number = 0
-    with open_binary(path) as file:  # type: ignore[attr-defined]
+    with open_binary(path) as file:
         try:
             for number, raw in enumerate(file, 1):
                 if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
@@ -240,9 +241,9 @@ class TrainingSet:
     on nothing that came before it, so that a run can continue from anywhere.
     """
 
-    def __init__(self, samples: Sequence[Sequence[str]], tokenize, batch_size: int, seed: int = 0,  # noqa: ANN001
-                 rank: int = 0, world: int = 1, pad_id: int = 0, no_duplicates: bool = False,
-                 chunk: int = 64) -> None:
+    def __init__(self, samples: Sequence[Sequence[str]], tokenize: Callable[[Sequence[str]], Ragged],
+                 batch_size: int, seed: int = 0, rank: int = 0, world: int = 1, pad_id: int = 0,
+                 no_duplicates: bool = False, chunk: int = 64) -> None:
         places: dict[str, int] = {}
         flat = [places.setdefault(text, len(places)) for row in samples for text in row]
         self.rows = np.array(flat, np.int64).reshape(len(samples), -1)
@@ -288,8 +289,8 @@ class Neighbours:
 
     def __init__(self, pairs: np.ndarray, texts: int) -> None:
         both = pairs if pairs.shape[1] == 1 else np.concatenate([pairs, pairs[:, ::-1]])
-        both = np.unique(both, axis=0) if both.shape[1] == 2 else np.empty([0, 2], np.int64)
-        self.starts = np.searchsorted(both[:, 0], np.arange(texts + 1))
+        both = np.asarray(np.unique(both, axis=0)) if both.shape[1] == 2 else np.empty([0, 2], np.int64)
+        self.starts = np.asarray(np.searchsorted(both[:, 0], np.arange(texts + 1)))
         self.flat = both[:, 1]
 
     def mask(self, ids: np.ndarray) -> np.ndarray:
@@ -326,7 +327,7 @@ def deal_without_duplicates(rows: np.ndarray, order: np.ndarray, size: int) -> l
     texts = rows[:, :2].tolist()
     fresh = iter(order.tolist())
     waiting: list[int] = []
-    batches = []
+    batches: list[np.ndarray] = []
     while True:
         used: set[int] = set()
         batch: list[int] = []

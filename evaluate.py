@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from argparse import Namespace
 
 import options
 
@@ -27,7 +28,7 @@ def parser() -> options.Parser:
     return parser
 
 
-def measure(path: str, positives: dict[str, list[str]], args) -> dict[str, float]:  # noqa: ANN001
+def measure(path: str, positives: dict[str, list[str]], args: Namespace) -> dict[str, float]:
     """Return the metrics of one file, in percent."""
     import metrics
     from options import UserError

@@ -64,7 +64,8 @@ def read_recall_result(path: str, skip_bad_lines: bool = False) -> tuple[dict[st
     """
     lines = Lines(path)
     ranking: dict[str, list[str]] = {}
-    query, last, texts, seen = None, 0.0, [], set()  # type: ignore[var-annotated]
+    query: str | None = None
+    last, texts, seen = 0.0, list[str](), set[str]()
     for number, (asked, text, score) in read_rows(path, (3,), skip_bad_lines, lines,
                                                   "query<TAB>recalled text<TAB>cosine"):
         fault = None
@@ -122,7 +123,7 @@ def write_recall_result(path: str, rankings: Iterable[tuple[str, Iterable[tuple[
     return count
 
 
-def write_trec_run(path: str, rows: Sequence[Sequence[int]], scores: Sequence[Sequence[float]],
+def write_trec_run(path: str, rows: Iterable[Iterable[int]], scores: Iterable[Iterable[float]],
                    name: str = "semantic_index") -> None:
     """Write a TREC run. rows, scores: [queries, k]; ids are line numbers from 1, of queries and of corpus rows."""
     with whole_file(path) as file:

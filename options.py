@@ -150,7 +150,8 @@ def add_index(parser: Parser) -> None:
 def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: int) -> None:
     """Flags of the training loop; the defaults are the recipe's for the script at hand."""
     parser.add_argument("--train_set_file", required=True, metavar="FILE", help="training texts")
-    parser.add_argument("--save_dir", default="./checkpoints", metavar="DIR", help="where checkpoints go [./checkpoints]")
+    parser.add_argument("--save_dir", default="./checkpoints", metavar="DIR",
+                        help="where checkpoints go [./checkpoints]")
     add_batch_size(parser, batch_size)
     add_bad_lines(parser)
     group = parser.add_argument_group("training")

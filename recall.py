@@ -32,7 +32,7 @@ def main() -> None:
     args = parser().parse_args()
     import data
     import runtime
-    from ann_util import IndexSettings, recall_of_index
+    from ann_util import HnswIndex, IndexSettings, recall_of_index
 
     runtime.start(args.device, args.seed)
     import metrics
@@ -52,8 +52,9 @@ def main() -> None:
     model, tokenizer = semantic_index.load(args.params_path, vars(args))
     runtime.say(f"Loaded parameters from {args.params_path}")
     settings = IndexSettings.from_flags(args)
-    index = open_index(args.index_dir, corpus, lambda: encode(model, tokenizer, corpus, args.batch_size, "encode corpus"),
-                       settings, semantic_index.fingerprint(args.params_path), args.corpus_file, args.rebuild_index)
+    index = open_index(args.index_dir, corpus,
+                       lambda: encode(model, tokenizer, corpus, args.batch_size, "encode corpus"), settings,
+                       semantic_index.fingerprint(args.params_path), args.corpus_file, args.rebuild_index)
     vectors = encode(model, tokenizer, queries, args.batch_size, "encode queries")
     if index is None:
         return
@@ -65,7 +66,7 @@ def main() -> None:
     runtime.say(f"{path}: {count} lines, {ids.shape[1]} a query")
     if args.trec_run_file:
         metrics.write_trec_run(args.trec_run_file, index.corpus.first_rows()[ids], scores)
-    if args.report_index_recall and index.index.kind == "hnsw":
+    if args.report_index_recall and isinstance(index.index, HnswIndex):
         some = vectors[:1000]
         share = recall_of_index(index.index, index.index.exact(), some, args.recall_num)
         runtime.say(f"index recall@{args.recall_num} against exact search, {len(some)} queries: {share:.4f}")

@@ -2,16 +2,17 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 import metrics
 import runtime
-from ann_util import IndexSettings, TextIndex, build_index
+from ann_util import EXACT_UP_TO, IndexSettings, TextIndex, build_index, read_meta
 from data import Corpus, group_pairs
 from encoder import check_finite, encode
 from models.semantic_index import SemanticIndex
+from options import UserError
 from text_tokenizer import TextTokenizer
 
 
@@ -45,7 +46,8 @@ class DevRecall:
 
     def _measure(self, texts: np.ndarray, queries: np.ndarray) -> dict[str, float]:
         check_finite(texts, "the model")
-        found = list(ranked(self.queries, *build_index(texts, self.index).search(queries, self.recall_num), self.corpus))
+        ids, scores = build_index(texts, self.index).search(queries, self.recall_num)
+        found = list(ranked(self.queries, ids, scores, self.corpus))
         hits = metrics.first_hits({query: [text for text, _ in row] for query, row in found}, self.positives)
         result = metrics.recalls(hits, self.recall_num)
         for name, value in result.items():
@@ -59,65 +61,64 @@ class DevRecall:
         return result | {"mrr@10": round(100 * metrics.mrr_at(hits, 10), 3)}
 
 
-def open_index(directory: str | None, corpus: Corpus, encode_corpus, settings: IndexSettings, encoder: str,  # noqa: ANN001
-               source: str, rebuild: bool = False) -> TextIndex | None:
-    """Reuse the index directory where it fits encoder and corpus; else encode, build and save. None off rank 0.
+def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSettings) -> TextIndex | None:
+    """Load the index of a directory, None where there is none yet.
 
-    encode_corpus: called by every rank where there is something to encode. Raises UserError where the directory
-    holds the index of another encoder or corpus and rebuild is false.
+    encoder, corpus: fingerprints of what is to be searched. Raises UserError where the directory holds something
+    else: the index of another encoder, corpus, kind or build.
     """
-    from ann_util import read_meta
-    from options import UserError
+    if not os.path.exists(directory) or (os.path.isdir(directory) and not os.listdir(directory)):
+        return None
+    if not os.path.isfile(os.path.join(directory, "index.json")):
+        raise UserError(f"--index_dir {directory}: is there, but is no index; name another directory")
+    meta = read_meta(directory)
+    advice = "pass --rebuild_index to replace it, or name another directory"
+    for what, ours in (("encoder", encoder), ("corpus", corpus)):
+        if ours != meta[what]:
+            raise UserError(f"--index_dir {directory}: was built with another {what}; {advice}")
+    built: dict[str, str | int] = {"index_type": meta["kind"]}
+    given: dict[str, str | int | None] = {"index_type": None if settings.kind == "auto" else settings.kind}
+    if meta["kind"] == "hnsw":
+        built |= {f"hnsw_{name}": value for name, value in meta["parameters"].items()}
+        given |= {"hnsw_m": settings.m, "hnsw_ef_construction": settings.ef_construction}
+    for flag, value in given.items():
+        if value not in (None, built[flag]):
+            raise UserError(f"--{flag} {value}: the index in {directory} was built with {built[flag]}; {advice}")
+    return TextIndex.load(directory, settings)
 
-    def reusable() -> TextIndex | None:
-        if not directory or not os.path.exists(directory):
-            return None
-        if not os.path.isdir(directory) or (os.listdir(directory) and
-                                            not os.path.isfile(os.path.join(directory, "index.json"))):
-            raise UserError(f"--index_dir {directory}: is there, but is no index; name another directory")
-        if rebuild or not os.listdir(directory):
-            return None
-        meta = read_meta(directory)
-        for what, ours, theirs in (("encoder", encoder, meta["encoder"]),
-                                   ("corpus", corpus.fingerprint, meta["corpus"])):
-            if ours != theirs:
-                raise UserError(f"--index_dir {directory}: was built with another {what}; "
-                                "pass --rebuild_index to replace it, or name another directory")
-        if settings.kind not in ("auto", meta["kind"]):
-            raise UserError(f"--index_type {settings.kind}: the index in {directory} is {meta['kind']}; "
-                            "pass --rebuild_index to replace it")
-        built = meta["parameters"]
-        for flag, given, has in (("hnsw_m", settings.m, built.get("m")),
-                                 ("hnsw_ef_construction", settings.ef_construction, built.get("ef_construction"))):
-            if meta["kind"] == "hnsw" and given not in (None, has):
-                raise UserError(f"--{flag} {given}: the index in {directory} was built with {has}; "
-                                "pass --rebuild_index to replace it")
-        return TextIndex.load(directory, settings)
 
-    found = [None]
+def open_index(directory: str | None, corpus: Corpus, encode_corpus: Callable[[], np.ndarray],
+               settings: IndexSettings, encoder: str, source: str, rebuild: bool = False) -> TextIndex | None:
+    """Reuse the index of a directory where it fits; else encode, build and, given a directory, save. None off rank 0.
 
-    def look() -> bool:
-        found[0] = reusable()
-        return found[0] is not None
+    encode_corpus: called by every rank where there is something to encode. encoder: the checkpoint's fingerprint.
+    Raises UserError as reusable_index does, unless rebuild is true.
+    """
+    index: TextIndex | None = None
 
-    if runtime.on_rank_0(look):
+    def reuse() -> bool:
+        nonlocal index
+        if directory and not rebuild:
+            index = reusable_index(directory, encoder, corpus.fingerprint, settings)
+        return index is not None
+
+    if runtime.on_rank_0(reuse):
         runtime.say(f"index of {directory} reused")
-        return found[0]
+        return index
     vectors = encode_corpus()
 
-    def make() -> bool:
+    def build() -> None:
+        nonlocal index
         check_finite(vectors, source)
         runtime.say("start build index..........")
         began = time.perf_counter()
         index = TextIndex(build_index(vectors, settings), corpus, encoder, source)
+        runtime.say(f"Total index number:{len(index.index)} ({index.index.kind}, {time.perf_counter() - began:.1f} s)")
         if index.index.kind == "exact" and settings.kind == "auto":
-            runtime.say("exact search: the corpus is small; --index_type hnsw insists on a graph")
-        runtime.say(f"Total index number:{len(index.index)} ({time.perf_counter() - began:.1f} s)")
+            runtime.say(f"exact search, as for every corpus of up to {EXACT_UP_TO} texts; --index_type hnsw insists")
         if directory:
             index.save(directory)
             runtime.say(f"index saved in {directory}")
-        found[0] = index
-        return True
 
-    runtime.on_rank_0(make)
-    return found[0]
+    runtime.on_rank_0(build)
+    return index

@@ -8,8 +8,11 @@ in words not seen in training; --hold_out topics keeps whole groups out instead.
 
 import itertools
 import os
+from typing import Any
 
 import options
+
+Sides = tuple[list[list[str]], ...]  # pairs for train, dev and test
 
 
 def parser() -> options.Parser:
@@ -17,7 +20,8 @@ def parser() -> options.Parser:
     parser = options.Parser(__doc__)
     parser.add_argument("--input_file", required=True, metavar="FILE", help="pairs, or a group a line")
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="where the three files go")
-    parser.add_argument("--dev", type=options.fraction, default=0.1, help="share of the pairs for dev; of groups: the share that gives dev a pair [0.1]")
+    parser.add_argument("--dev", type=options.fraction, default=0.1,
+                        help="share of the pairs for dev; of groups: the share that gives dev a pair [0.1]")
     parser.add_argument("--test", type=options.fraction, default=0.1, help="the same for test [0.1]")
     parser.add_argument("--groups", action="store_true", help="lines are groups even if all have two columns")
     parser.add_argument("--hold_out", choices=["sentences", "topics"], default="sentences",
@@ -47,13 +51,13 @@ def components(pairs: list[list[str]]) -> list[list[list[str]]]:
     return list(groups.values())
 
 
-def deal(units: list[list[list[str]]], shares: tuple[float, float], rng) -> tuple[list[list[str]], ...]:  # noqa: ANN001
+def deal(units: list[list[list[str]]], shares: tuple[float, float], rng: Any) -> Sides:
     """Deal units of pairs into train, dev and test until dev and test hold their share of all pairs.
 
     A unit larger than what dev or test still lack goes to train: one large component must not be the test set.
     """
     total = sum(map(len, units))
-    sides: tuple[list[list[str]], ...] = ([], [], [])
+    sides: Sides = ([], [], [])
     for i in rng.permutation(len(units)):
         side = next((n for n in (1, 2) if len(sides[n]) + len(units[i]) <= shares[n - 1] * total), 0)
         sides[side].extend(units[i])
@@ -61,9 +65,9 @@ def deal(units: list[list[list[str]]], shares: tuple[float, float], rng) -> tupl
 
 
 def deal_sentences(groups: list[list[str]], shares: tuple[float, float], positives: int,
-                   rng) -> tuple[list[list[str]], ...]:  # noqa: ANN001
-    """Deal the sentences of each group: of some a dev or test query and its positives, all pairs of the rest to train."""
-    sides: tuple[list[list[str]], ...] = ([], [], [])
+                   rng: Any) -> Sides:
+    """Deal each group's sentences: of some a dev or test query and its positives, all pairs of the rest to train."""
+    sides: Sides = ([], [], [])
     for group in groups:
         texts = [group[i] for i in rng.permutation(len(group))]
         for side in (1, 2):
@@ -84,8 +88,8 @@ def main() -> None:
     from metrics import whole_file
 
     lines = data.Lines(args.input_file)
-    rows = [list(dict.fromkeys(fields)) for _, fields in
-            data.read_rows(args.input_file, range(2, 10_000), args.skip_bad_lines, lines, "text<TAB>text[<TAB>text...]")]
+    read = data.read_rows(args.input_file, range(2, 10_000), args.skip_bad_lines, lines, "text<TAB>text[<TAB>text...]")
+    rows = [list(dict.fromkeys(fields)) for _, fields in read]
     same = sum(len(row) < 2 for row in rows)
     rows = [list(row) for row in dict.fromkeys(tuple(row) for row in rows if len(row) > 1)]
     if not rows:
@@ -101,7 +105,8 @@ def main() -> None:
         for number, row in enumerate(rows):
             for text in row:
                 if owner.setdefault(text, number) != number:
-                    raise options.UserError(f"{args.input_file}: '{text}' stands in two groups; a sentence has one topic")
+                    raise options.UserError(f"{args.input_file}: '{text}' stands in two groups; "
+                                            "a sentence has one topic")
         if args.hold_out == "topics":
             sides = deal([[list(pair) for pair in itertools.combinations(row, 2)] for row in rows], shares, rng)
         else:

@@ -100,7 +100,7 @@ class Trainer:
         self.model, self.tokenizer, self.head, self.data = model, tokenizer, head, data
         self.schedule, self.mask, self.evaluate = schedule, mask, evaluate
         self.checkpoints = Checkpoints(schedule.save_dir, schedule.keep_checkpoints)
-        self.step, self.best, self.waited = 0, -math.inf, 0
+        self.step, self.saved, self.best, self.waited = 0, -1, -math.inf, 0
         self.columns = data.rows.shape[1]
         self.batches_per_epoch = len(data.plan(0))
         if not self.batches_per_epoch:
@@ -221,7 +221,7 @@ class Trainer:
         self.model.eval()
         result = self.evaluate(self.model)
         self.model.train()
-        self._record({name: value for name, value in result.items()})
+        self._record(dict(result))
         if self.schedule.best_metric not in result:
             raise UserError(f"--best_metric {self.schedule.best_metric}: the evaluation gives {', '.join(result)}")
         value = result[self.schedule.best_metric]
@@ -253,7 +253,6 @@ class Trainer:
     def run(self) -> str:
         """Train; return the directory of the best checkpoint, the last one where nothing was evaluated."""
         schedule = self.schedule
-        self.saved = -1
         runtime.on_rank_0(lambda: self.checkpoints.prepare(schedule.resume, schedule.overwrite))
         if schedule.resume:
             self.resume()
@@ -267,8 +266,8 @@ class Trainer:
         self.model.eval()
         last = self.checkpoints.path(self.step)
         best = runtime.on_rank_0(self.checkpoints.best) if self.evaluate else None
-        runtime.say(f"trained {self.step} steps; " + (f"best {schedule.best_metric} {self.best}: {best}; " if best else "")
-                    + f"last: {last}")
+        found = f"best {schedule.best_metric} {self.best}: {best}; " if best else ""
+        runtime.say(f"trained {self.step} steps; {found}last: {last}")
         return best or last
 
     def _loop(self, bar: Any, watch: "_Watch") -> None:

@@ -67,7 +67,8 @@ def training_set(args: argparse.Namespace, samples: list[list[str]], tokenizer: 
         runtime.say(f"{shared} of {len(samples)} samples share a text with another one: {how}")
     cut = int((data.tokens.lengths == tokenizer.max_seq_length).sum())
     if cut:
-        runtime.say(f"{cut} of {len(data.tokens)} texts reach --max_seq_length {tokenizer.max_seq_length}, longer ones are cut")
+        runtime.say(f"{cut} of {len(data.tokens)} texts reach --max_seq_length {tokenizer.max_seq_length}, "
+                    "longer ones are cut")
     return data
 
 

@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from ann_util import EXACT_UP_TO, ExactIndex, HnswIndex, IndexSettings, TextIndex, build_index, recall_of_index
+from ann_util import EXACT_UP_TO, ExactIndex, IndexSettings, TextIndex, build_index, recall_of_index
 from data import Corpus
 from options import UserError
 

@@ -170,11 +170,11 @@ SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "options.run(main)" 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_imports_no_framework(script):
-    check = ("import sys, runpy; sys.argv = [{0!r}, '--help']\n"
-             "try: runpy.run_path({0!r}, run_name='__main__')\n"
+    check = (f"import sys, runpy; sys.argv = [{str(ROOT / script)!r}, '--help']\n"
+             f"try: runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\n"
              "except SystemExit as end: assert end.code == 0\n"
-             "heavy = {{'paddle', 'paddlenlp', 'numpy', 'hnswlib'}} & set(sys.modules)\n"
-             "assert not heavy, heavy").format(str(ROOT / script))
+             "heavy = {'paddle', 'paddlenlp', 'numpy', 'hnswlib'} & set(sys.modules)\n"
+             "assert not heavy, heavy")
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage:")
