@@ -64,6 +64,18 @@ def deal(units: list[list[list[str]]], shares: tuple[float, float], rng: Any) ->
     return sides
 
 
+def deal_topics(groups: list[list[str]], shares: tuple[float, float], rng: Any) -> Sides:
+    """Deal whole groups: all pairs of a group to train, or each of its texts with its first one to dev or test."""
+    sides: Sides = ([], [], [])
+    places = rng.permutation(len(groups))
+    for side, start, stop in ((1, 0.0, shares[0]), (2, shares[0], sum(shares)), (0, sum(shares), 1.0)):
+        for i in places[round(start * len(groups)) : round(stop * len(groups))]:
+            first, *others = groups[i]
+            pairs = itertools.combinations(groups[i], 2) if side == 0 else ((text, first) for text in others)
+            sides[side].extend(list(pair) for pair in pairs)
+    return sides
+
+
 def deal_sentences(groups: list[list[str]], shares: tuple[float, float], positives: int,
                    rng: Any) -> Sides:
     """Deal each group's sentences: of some a dev or test query and its positives, all pairs of the rest to train."""
@@ -108,7 +120,7 @@ def main() -> None:
                     raise options.UserError(f"{args.input_file}: '{text}' stands in two groups; "
                                             "a sentence has one topic")
         if args.hold_out == "topics":
-            sides = deal([[list(pair) for pair in itertools.combinations(row, 2)] for row in rows], shares, rng)
+            sides = deal_topics(rows, shares, rng)
         else:
             sides = deal_sentences(rows, shares, args.positives, rng)
     seen = [{text for pair in side for text in pair} for side in sides]

@@ -15,7 +15,8 @@ run() {
     "$@"
 }
 
-run $PYTHON split_data.py --input_file datasets/faq_zh/groups.tsv --output_dir "$OUT/data" --test 1 --dev 0.2 --positives 2
+run $PYTHON split_data.py --input_file datasets/faq_zh/groups.tsv --output_dir "$OUT/data" \
+    --test 1 --dev 0.2 --positives 3
 run $PYTHON generate_recall.py --train_set_file "$OUT/data/train.csv" \
     --similar_text_pair "$OUT/data/dev.csv" "$OUT/data/test.csv" --output_file "$OUT/data/corpus.csv"
 
@@ -27,8 +28,8 @@ encoder=(--model_name_or_path scratch-1x256 --output_emb_size 0 --max_seq_length
 # 0 epochs save the encoder as it starts: what it is worth before training.
 run $PYTHON train_batch_neg.py "${encoder[@]}" --train_set_file "$OUT/data/train.csv" --epochs 0 \
     --save_dir "$OUT/untrained" --overwrite
-run $PYTHON train_batch_neg.py "${encoder[@]}" --train_set_file "$OUT/data/train.csv" --epochs 4 --batch_size 64 \
-    --learning_rate 3e-4 --warmup_proportion 0.1 --margin 0 --scale 20 --symmetric \
+run $PYTHON train_batch_neg.py "${encoder[@]}" --train_set_file "$OUT/data/train.csv" --epochs 6 --batch_size 128 \
+    --learning_rate 6e-4 --warmup_proportion 0.1 --symmetric \
     --dev_set_file "$OUT/data/dev.csv" --corpus_file "$OUT/data/corpus.csv" --save_dir "$OUT/trained" --overwrite
 
 for encoder in untrained trained; do

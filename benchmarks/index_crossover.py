@@ -1,0 +1,79 @@
+"""Exact search against hnsw over corpus sizes: where the graph pays for its build. Sets ann_util.EXACT_UP_TO.
+
+    python benchmarks/index_crossover.py
+
+Vectors are unit length, 256 wide, in clusters of 20 as paraphrases form them; queries are drawn from the same
+clusters. Each time is the median of --repeats runs. A query "alone" is one call a query, as a service asks;
+"in batches" is one call for all, as recall.py asks.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from ann_util import ExactIndex, HnswIndex, Index, IndexSettings, recall_of_index
+
+
+def clustered(count: int, dimension: int, rng: np.random.Generator, centres: np.ndarray) -> np.ndarray:
+    """Return unit vectors around the centres, float32 [count, dimension], cosine to their centre about 0.7."""
+    noise = rng.standard_normal([count, dimension], np.float32) / np.sqrt(dimension)
+    vectors = centres[rng.integers(0, len(centres), count)] + noise
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """Return the median time of a call."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000])
+    parser.add_argument("--dimension", type=int, default=256)
+    parser.add_argument("--recall_num", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    rng = np.random.default_rng(0)
+    print("| texts | build hnsw, s | exact alone, ms | hnsw alone, ms | exact in batches, ms | hnsw in batches, ms "
+          "| hnsw recall@50 | queries in batches that pay for the build |")
+    print("|---:" * 8 + "|")
+    for size in args.sizes:
+        centres = rng.standard_normal([max(size // 20, 1), args.dimension], np.float32)
+        centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+        vectors = clustered(size, args.dimension, rng, centres)
+        queries = clustered(1000, args.dimension, rng, centres)
+        exact = ExactIndex(vectors)
+        began = time.perf_counter()
+        hnsw = HnswIndex.build(vectors, IndexSettings("hnsw", capacity=size))
+        build = time.perf_counter() - began
+
+        def alone(index: Index, queries: np.ndarray = queries) -> None:
+            for row in range(100):
+                index.search(queries[row : row + 1], args.recall_num)
+
+        def batch(index: Index, queries: np.ndarray = queries) -> None:
+            index.search(queries, args.recall_num)
+
+        one = [seconds(lambda i=i: alone(i), args.repeats) * 10 for i in (exact, hnsw)]  # type: ignore[misc]
+        many = [seconds(lambda i=i: batch(i), args.repeats) for i in (exact, hnsw)]  # type: ignore[misc]
+        recall = recall_of_index(hnsw, exact, queries, args.recall_num)
+        gain = (many[0] - many[1]) / 1000
+        paid = f"{build / gain:,.0f}" if gain > 0 else "never"
+        print(f"| {size:,} | {build:.1f} | {one[0]:.2f} | {one[1]:.2f} | {many[0]:.3f} | {many[1]:.3f} "
+              f"| {recall:.4f} | {paid} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
