@@ -74,4 +74,9 @@ def build(name: str, texts: Iterable[str], dropout: float | None = None) -> tupl
         num_attention_heads=max(1, width // 64), intermediate_size=4 * width, max_position_embeddings=512,
         type_vocab_size=2, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate,
     )
-    return ErnieModel(config), tokenizer
+    model = ErnieModel(config)
+    # At equal size the random vectors of the positions drown what words two texts share, and little data does
+    # not undo it: at a tenth Recall@10 of the sample set rose from 44.8 to 47.1 (mean of two seeds).
+    positions = model.embeddings.position_embeddings.weight
+    positions.set_value(positions * 0.1)
+    return model, tokenizer
