@@ -5,13 +5,16 @@ import gzip
 import hashlib
 import itertools
 import os
+import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
 import numpy as np
 
+from deploy.python.serving.ragged import Ragged
 from options import UserError
 
 SHAPES = {1: "one text a line", 2: "text<TAB>text", 3: "query<TAB>positive<TAB>hard negative"}
@@ -25,22 +28,25 @@ class Lines:
     blank: int = 0
     bad: int = 0
     rows: int = 0
+    unlike: int = 0
 
     def notes(self) -> str:
         """Return ', 2 blank lines skipped' or the like, '' where there is nothing to tell."""
-        parts = [(self.blank, "blank"), (self.bad, "malformed")]
+        parts = [(self.blank, "blank"), (self.bad, "malformed"), (self.unlike, "label-0")]
         return "".join(f", {n} {what} line{'s' * (n > 1)} skipped" for n, what in parts if n)
 
 
 def open_binary(path: str) -> BinaryIO:
-    """Open a file, gzipped where its name ends in .gz; UserError where it is none or is empty."""
+    """Open a file, gzipped where its name ends in .gz, or standard input for -; UserError for none or an empty one."""
+    if path == "-":
+        return sys.stdin.buffer
     if not path:
         raise UserError("an empty file name was given")
     if not os.path.exists(path):
         raise UserError(f"{path}: no such file")
     if os.path.isdir(path):
         raise UserError(f"{path}: is a directory, a file was expected")
-    if os.path.getsize(path) == 0:
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
         raise UserError(f"{path}: is empty")
     return cast(BinaryIO, gzip.open(path, "rb")) if path.endswith(".gz") else open(path, "rb")
 
@@ -94,14 +100,36 @@ def read_table(path: str, columns: Sequence[int], skip_bad_lines: bool = False) 
     lines = Lines(path)
     rows: list[list[str]] = []
     for number, fields in read_rows(path, columns, skip_bad_lines, lines):
-        if rows and len(fields) != len(rows[0]):
-            if not skip_bad_lines:
-                raise UserError(f"{path}:{number}: {len(fields)} columns, but the lines before have {len(rows[0])}; "
-                                "mend the line or pass --skip_bad_lines")
-            lines.bad += 1
-            lines.rows -= 1
-            continue
+        if rows and len(fields) != len(rows[0]) and not skip_bad_lines:
+            raise UserError(f"{path}:{number}: {len(fields)} columns, but the lines before have {len(rows[0])}; "
+                            "mend the line or pass --skip_bad_lines")
         rows.append(fields)
+    (usual, count), = Counter(map(len, rows)).most_common(1)
+    if count < len(rows):
+        lines.bad += len(rows) - count
+        lines.rows = count
+        rows = [fields for fields in rows if len(fields) == usual]
+    return rows, lines
+
+
+def numbers(rows: Sequence[Sequence[str]]) -> np.ndarray | None:
+    """Return the third column as float64 [rows], None where there is none or it is text."""
+    try:
+        return np.array([float(row[2]) for row in rows]) if len(rows[0]) == 3 else None
+    except ValueError:
+        return None
+
+
+def read_pairs(path: str, columns: Sequence[int] = (2, 3),
+               skip_bad_lines: bool = False) -> tuple[list[list[str]], Lines]:
+    """Read evaluation pairs as read_table does; of labelled pairs, a number in the third column, those above 0."""
+    rows, lines = read_table(path, columns, skip_bad_lines)
+    labels = numbers(rows)
+    if labels is not None:
+        lines.unlike = int((labels <= 0).sum())
+        rows = [row for row, label in zip(rows, labels) if label > 0]
+        if not rows:
+            raise UserError(f"{path}: no pair has a label above 0, there is nothing to find")
     return rows, lines
 
 
@@ -182,42 +210,6 @@ def read_corpus(path: str, skip_bad_lines: bool = False) -> tuple[Corpus, Lines]
 
 
 @dataclass
-class Ragged:
-    """Token ids of many texts, end to end. flat: int32 [tokens]; starts: int64 [texts + 1]."""
-
-    flat: np.ndarray
-    starts: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each text, int64 [texts]."""
-        return np.diff(self.starts)
-
-    def pad(self, rows: np.ndarray, pad_id: int) -> np.ndarray:
-        """Return the ids of some texts, int64 [len(rows), longest of them], padded on the right."""
-        lengths = self.starts[rows + 1] - self.starts[rows]
-        inside = np.arange(lengths.max()) < lengths[:, None]
-        batch = np.full(inside.shape, pad_id, np.int64)
-        places = np.repeat(self.starts[rows] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-        batch[inside] = self.flat[places]
-        return batch
-
-    def padded_chunks(self, rows: np.ndarray, size: int, pad_id: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Cut some texts into chunks of similar length, each padded to its own longest.
-
-        Returns the chunks and the order that puts their rows, end to end, back: out[order] is as `rows`.
-        """
-        by_length = np.argsort(self.lengths[rows], kind="stable")
-        chunks = [self.pad(rows[by_length[i : i + size]], pad_id) for i in range(0, len(rows), size)]
-        order = np.empty_like(by_length)
-        order[by_length] = np.arange(len(rows))
-        return chunks, order
-
-
-@dataclass
 class Batch:
     """A step's samples. ids: int64 [columns, samples of all processes], which text stands where.
 
@@ -235,6 +227,8 @@ class Batch:
 class TrainingSet:
     """Samples of one to three texts, tokenised once, dealt into batches by seed and epoch.
 
+    A sample of one text stands in its batch twice, as two columns: SimCSE's two views.
+
     rows: int64 [samples, columns], which distinct text stands where. tokens: of the distinct texts.
     Every process makes the same batches of batch_size * world samples and takes its own part of each, so that
     N processes see what one process with the joined batch sees. What follows a position in an epoch depends
@@ -251,6 +245,11 @@ class TrainingSet:
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.pad_id, self.no_duplicates, self.chunk = pad_id, no_duplicates, chunk
         self.positives = Neighbours(self.rows[:, :2], len(places))
+
+    @property
+    def columns(self) -> int:
+        """Columns of a batch."""
+        return max(2, self.rows.shape[1])
 
     @property
     def joined_batch(self) -> int:
@@ -274,9 +273,18 @@ class TrainingSet:
         edges = [len(samples) * r // self.world for r in range(self.world + 1)]
         share = slice(edges[self.rank], edges[self.rank + 1])
         ids = self.rows[samples].T
+        if len(ids) < self.columns:
+            ids = np.concatenate([ids, ids])
         chunks, order = self.tokens.padded_chunks(ids[:, share].reshape(-1), self.chunk, self.pad_id)
         counts = [b - a for a, b in zip(edges, edges[1:])]
         return Batch(ids, share, counts, chunks, order)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over the samples as token ids."""
+        digest = hashlib.sha256()
+        for array_ in (self.rows, self.tokens.starts, self.tokens.flat):
+            digest.update(np.ascontiguousarray(array_).tobytes())
+        return digest.hexdigest()
 
     def shared_texts(self) -> int:
         """Return how many samples share a text with another one."""
@@ -296,15 +304,24 @@ class Neighbours:
     def mask(self, ids: np.ndarray) -> np.ndarray:
         """Mark the false negatives of a batch.
 
-        ids: int64 [columns, samples], query, positive and any negatives. Returns bool [samples, candidates],
-        true where a candidate, of positives and then negatives in column order, is the sample's query, its
-        positive, or stands in a pair with one of them; never at a sample's own positive.
+        ids: int64 [columns, samples], query, positive and any negatives. Returns bool [samples, candidates], the
+        positives and then the negatives in column order. A positive is marked where a text of its pair is one of the
+        sample's two, or stands in a pair with one of them: the relation goes both ways, as a symmetric loss needs.
+        A negative is marked where it is so itself. A sample's own positive never is.
         """
         samples = ids.shape[1]
-        candidates = (ids[1:] if len(ids) > 1 else ids).reshape(-1)
+        mask = self._touching(ids[:2], ids[1:].reshape(-1))
+        pairs = mask[:, :samples] | self._touching(ids[:2], ids[0])
+        mask[:, :samples] = pairs | pairs.T
+        mask[np.arange(samples), np.arange(samples)] = False
+        return mask
+
+    def _touching(self, own: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """Mark candidates that are one of a sample's own texts, [2, samples], or stand in a pair with one of them."""
+        samples = own.shape[1]
         by_id = np.argsort(candidates, kind="stable")
         ranked = candidates[by_id]
-        anchors = ids[:2].reshape(-1)
+        anchors = own.reshape(-1)
         degree = self.starts[anchors + 1] - self.starts[anchors]
         near = self.flat[np.repeat(self.starts[anchors] - np.cumsum(degree) + degree, degree) + np.arange(degree.sum())]
         sample = np.tile(np.arange(samples), len(anchors) // samples)
@@ -315,7 +332,6 @@ class Neighbours:
         place = np.repeat(low - np.cumsum(count) + count, count) + np.arange(count.sum())
         mask = np.zeros([samples, len(candidates)], bool)
         mask[np.repeat(sample, count), by_id[place]] = True
-        mask[np.arange(samples), np.arange(samples)] = False
         return mask
 
 

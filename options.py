@@ -1,84 +1,26 @@
-"""Flags shared by the scripts, and how a script starts and fails. Imports neither paddle nor paddlenlp."""
+"""Flags shared by the scripts. Imports neither paddle nor paddlenlp."""
 
-import argparse
-import os
-import signal
-import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from deploy.python.serving.command_line import (  # noqa: F401
+    Parser,
+    UserError,
+    fraction,
+    natural,
+    nonnegative,
+    number,
+    positive_float,
+    positive_int,
+    run,
+)
 
-
-class UserError(Exception):
-    """A mistake that the user can mend: printed as one line `error: ...`, exit status 2, no traceback."""
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes read like every other error here, and which guesses no prefixes."""
-
-    def __init__(self, description: str) -> None:
-        super().__init__(
-            description=description,
-            allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line and exit with status 2."""
-        raise UserError(f"{message} (python {os.path.basename(sys.argv[0])} --help lists the flags)")
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:  # type: ignore[override]
-        return action.help  # defaults stand in the texts: many of them are "what the checkpoint says"
-
-
-def run(main: Callable[[], Any]) -> NoReturn:
-    """Call `main` and end the process as the contract says: 0, 2 with one line, or 130 after Ctrl-C."""
-    code = 0
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except BrokenPipeError:  # `... | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        code = 2
-    except MemoryError:
-        print("error: out of memory; a smaller --batch_size or a smaller corpus needs less", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 128 + signal.SIGINT
-    sys.stdout.flush()
-    sys.exit(code)
-
-
-def _number(kind: type, low: float, high: float, text: str) -> Callable[[str], Any]:
-    def convert(value: str) -> Any:
-        try:
-            number = kind(value)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"'{value}' is not {text}") from None
-        if not low <= number <= high:  # false for nan as well
-            raise argparse.ArgumentTypeError(f"{value} is not {text}")
-        return number
-
-    return convert
-
-
-positive_int = _number(int, 1, 2**40, "a whole number from 1 up")
-natural = _number(int, 0, 2**40, "a whole number from 0 up")
-fraction = _number(float, 0, 1, "a number from 0 to 1")
-nonnegative = _number(float, 0, 1e30, "a number from 0 up")
-positive_float = _number(float, 1e-30, 1e30, "a number above 0")
+seed = number(int, 0, 2**32 - 1, "a whole number from 0 to 4294967295")
+real = number(float, -1e30, 1e30, "a finite number")
 
 
 def add_device(parser: Parser) -> None:
     """`--device` and `--seed`."""
     parser.add_argument("--device", default="auto", metavar="{auto,cpu,gpu,gpu:N,...}",
                         help="where to compute; auto takes a GPU where there is one [auto]")
-    parser.add_argument("--seed", type=natural, default=1000, help="of weights, data order and dropout [1000]")
+    parser.add_argument("--seed", type=seed, default=1000, help="of weights, data order and dropout [1000]")
 
 
 def add_encoder(parser: Parser) -> None:
@@ -89,7 +31,7 @@ def add_encoder(parser: Parser) -> None:
                             "W wide, from random weights, with a vocabulary made from the training texts")
     group.add_argument("--output_emb_size", type=natural, metavar="N",
                        help="width of the linear layer after pooling; 0: none [256 for a new encoder]")
-    group.add_argument("--max_seq_length", type=_number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
+    group.add_argument("--max_seq_length", type=number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
                        help="tokens a text, special ones included; longer texts are cut [the checkpoint's, or 64]")
     group.add_argument("--pooling", choices=["pooler", "cls", "mean", "max"],
                        help="pooler: tanh pooler output of [CLS] [pooler; mean for scratch encoders]")
@@ -97,9 +39,9 @@ def add_encoder(parser: Parser) -> None:
                        help="hidden layer that cls, mean and max read; -1 is the last [-1]")
 
 
-def add_checkpoint(parser: Parser, required: bool = True) -> None:
+def add_checkpoint(parser: Parser) -> None:
     """`--params_path` and the encoder flags beside it."""
-    parser.add_argument("--params_path", required=required, metavar="PATH",
+    parser.add_argument("--params_path", required=True, metavar="PATH",
                         help="a checkpoint directory (model_STEP, best, latest) or its model_state.pdparams")
     add_encoder(parser)
 
@@ -116,13 +58,16 @@ def add_bad_lines(parser: Parser) -> None:
                         help="count and skip lines of a wrong shape instead of stopping at the first")
 
 
-def add_pairs(parser: Parser, required: bool = True) -> None:
+PAIR_FLAGS = ("--similar_text_pair_file", "--similar_text_pair", "--similar_pair_file")
+
+
+def add_pairs(parser: Parser, text: str = "lines of query<TAB>positive", nargs: str | None = None) -> None:
     """The evaluation pairs under every name the recipe's documents use."""
-    parser.add_argument("--similar_text_pair_file", "--similar_text_pair", "--similar_pair_file", metavar="FILE",
-                        dest="similar_text_pair_file", required=required, help="lines of query<TAB>positive")
+    parser.add_argument(*PAIR_FLAGS, metavar="FILE", dest="similar_text_pair_file", required=True, nargs=nargs,
+                        help=text)
 
 
-def add_result_file(parser: Parser, required: bool = False) -> None:
+def add_result_file(parser: Parser) -> None:
     """`--recall_result_dir` and `--recall_result_file`."""
     parser.add_argument("--recall_result_dir", default="recall_result", metavar="DIR",
                         help="directory of the result file [recall_result]")
@@ -135,14 +80,14 @@ def add_index(parser: Parser) -> None:
     group = parser.add_argument_group("index")
     group.add_argument("--index_type", choices=["auto", "hnsw", "exact"], default="auto",
                        help="auto: exact search for small corpora, hnsw above [auto]")
-    group.add_argument("--hnsw_m", type=_number(int, 2, 4096, "a whole number from 2 to 4096"), metavar="N",
+    group.add_argument("--hnsw_m", type=number(int, 2, 4096, "a whole number from 2 to 4096"), metavar="N",
                        help="links a node [32]")
     group.add_argument("--hnsw_ef", type=positive_int, metavar="N",
                        help="size of the candidate list in search [max(200, 2 * recall_num)]")
     group.add_argument("--hnsw_ef_construction", type=positive_int, metavar="N",
                        help="size of the candidate list while building [200]")
     group.add_argument("--hnsw_max_elements", type=positive_int, default=1_000_000, metavar="N",
-                       help="capacity; grows by itself when the corpus is larger [1000000]")
+                       help="texts to allocate room for; a larger corpus gets its own size [1000000]")
     group.add_argument("--hnsw_threads", type=natural, default=0, metavar="N",
                        help="threads of build and search; 0: all cores; 1 builds the same graph each time [0]")
 
@@ -165,11 +110,14 @@ def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: 
     group.add_argument("--max_grad_norm", type=nonnegative, default=5.0, help="clip the gradient to it; 0: off [5.0]")
     group.add_argument("--gradient_accumulation_steps", type=positive_int, default=1, metavar="N",
                        help="batches a step; adds no negatives: a larger --batch_size does [1]")
-    group.add_argument("--dropout", type=fraction, help="in the encoder [the encoder's own, mostly 0.1]")
-    group.add_argument("--head_dropout", type=fraction, help="after the linear layer [0.1]")
-    group.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="fp32",
-                       help="auto: 16 bit where the device gains by it, fp32 on a CPU [fp32]")
-    group.add_argument("--use_amp", action="store_true", help="the recipe's name for --precision auto")
+    group.add_argument("--dropout", type=fraction,
+                       help="in the encoder and after the linear layer [the encoder's own, mostly 0.1; and 0.1]")
+    group.add_argument("--head_dropout", type=fraction, help="after the linear layer, where it differs [--dropout]")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="fp32",
+                        help="auto: 16 bit where the device gains by it, fp32 on a CPU [fp32]")
+    either.add_argument("--use_amp", action="store_const", const="auto", dest="precision",
+                        help="the recipe's name for --precision auto")
     group.add_argument("--amp_loss_scale", type=positive_float, default=32768, help="first loss scale of fp16 [32768]")
     group.add_argument("--false_negatives", choices=["mask", "no_duplicates", "keep"], default="mask",
                        help="pairs of a batch that share a text: mask leaves them out of each other's loss, "
@@ -180,23 +128,24 @@ def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: 
                        help="steps between checkpoints; the last step is always saved [10000]")
     group.add_argument("--keep_checkpoints", type=natural, default=0, metavar="N",
                        help="keep the newest N and the best; 0: all [0]")
-    group.add_argument("--resume", action="store_true", help="go on from the latest checkpoint of --save_dir, if any")
-    group.add_argument("--overwrite", action="store_true", help="remove the checkpoints that are in --save_dir first")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--resume", action="store_true", help="go on from the latest checkpoint of --save_dir, if any")
+    either.add_argument("--overwrite", action="store_true", help="remove the checkpoints that are in --save_dir first")
 
 
 def add_dev(parser: Parser) -> None:
     """Flags of the evaluation during training."""
     group = parser.add_argument_group("evaluation during training")
-    group.add_argument("--dev_set_file", "--similar_text_pair_file", "--similar_text_pair", "--similar_pair_file",
-                       "--test_set_file", dest="dev_set_file", metavar="FILE", help="lines of query<TAB>positive")
+    group.add_argument("--dev_set_file", *PAIR_FLAGS, "--test_set_file", dest="dev_set_file", metavar="FILE",
+                       help="query<TAB>positive: Recall@k is measured; text<TAB>text<TAB>number: Spearman's rho")
     group.add_argument("--corpus_file", metavar="FILE",
                        help="texts to recall from [the training texts and the dev file's second column]")
     group.add_argument("--eval_steps", type=natural, default=0, metavar="N",
                        help="steps between evaluations; 0: after each epoch [0]")
     group.add_argument("--evaluate", action="store_true",
                        help="insist on evaluation: an error where --dev_set_file is missing")
-    group.add_argument("--best_metric", default="recall@10", metavar="NAME",
-                       help="what best/ and early stopping go by [recall@10]")
+    group.add_argument("--best_metric", metavar="NAME",
+                       help="what best/ and early stopping go by [recall@10; spearman for labelled pairs]")
     group.add_argument("--early_stopping", type=natural, default=0, metavar="N",
                        help="stop after N evaluations without a better one; 0: never [0]")
     group.add_argument("--recall_num", type=positive_int, default=50, metavar="N", help="texts to recall a query [50]")

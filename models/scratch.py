@@ -67,12 +67,14 @@ def build(name: str, texts: Iterable[str], dropout: float | None = None) -> tupl
     tokens = make_vocabulary(texts)
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.write("\n".join(tokens) + "\n")
-    tokenizer = ErnieTokenizer(path)
+    ErnieTokenizer(path).save_pretrained(directory.name)
+    # Loaded, as it will be from a checkpoint: paddlenlp knows special tokens within a text only then.
+    tokenizer = ErnieTokenizer.from_pretrained(directory.name)
     tokenizer.directory = directory  # it copies its vocabulary from there whenever it is saved
     config = ErnieConfig(
         vocab_size=len(tokens), hidden_size=width, num_hidden_layers=layers,
-        num_attention_heads=max(1, width // 64), intermediate_size=4 * width, max_position_embeddings=512,
-        type_vocab_size=2, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate,
+        num_attention_heads=width // (64 if width % 64 == 0 else 32), intermediate_size=4 * width,
+        max_position_embeddings=512, type_vocab_size=2, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate,
     )
     model = ErnieModel(config)
     # At equal size the random vectors of the positions drown what words two texts share, and little data does

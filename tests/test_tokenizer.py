@@ -1,12 +1,17 @@
 import re
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from paddlenlp.transformers import BertTokenizer, ErnieTokenizer
 from tokenizers import Regex, normalizers, pre_tokenizers
 
+from deploy.python.serving.wordpiece import PLAIN, split_words
 from models.scratch import make_vocabulary
-from text_tokenizer import PLAIN, TextTokenizer
+from text_tokenizer import TextTokenizer
 
 TEXTS = [
     "我的银行卡丢了怎么办", "APP打不开，提示error 404", "余额￥100.50→转账½", "Ünïcödé Straße İstanbul ΣΑΣ", "", " ", "😀👍🏽开心🫨",
@@ -23,13 +28,21 @@ def vocabulary(tmp_path_factory):
     return str(path)
 
 
+def loaded(kind, vocabulary, lower=True):
+    """As from a checkpoint: only then does paddlenlp know special tokens within a text."""
+    directory = tempfile.mkdtemp(dir=Path(vocabulary).parent)
+    kind(vocabulary, do_lower_case=lower).save_pretrained(directory)
+    return kind.from_pretrained(directory)
+
+
 @pytest.mark.parametrize("kind", [ErnieTokenizer, BertTokenizer])
 @pytest.mark.parametrize("lower", [True, False])
 @pytest.mark.parametrize("length", [8, 64])
 def test_ids_are_paddlenlps(vocabulary, kind, lower, length):
-    theirs = kind(vocabulary, do_lower_case=lower)
+    theirs = loaded(kind, vocabulary, lower)
+    assert "[MASK]" in theirs.tokenize("a[MASK]b")
     ours = TextTokenizer(theirs, length)
-    assert ours._rust is not None
+    assert ours._fast is not None
     got = ours(TEXTS)
     for i, text in enumerate(TEXTS):
         ids = got.flat[got.starts[i] : got.starts[i + 1]].tolist()
@@ -38,7 +51,7 @@ def test_ids_are_paddlenlps(vocabulary, kind, lower, length):
 
 def test_the_fast_path_is_really_taken(vocabulary):
     tokenizer = TextTokenizer(ErnieTokenizer(vocabulary), 32)
-    tokenizer._slow = lambda text: pytest.fail(f"slow for {text!r}")
+    tokenizer._fast.split_in_python = lambda text: pytest.fail(f"slow for {text!r}")
     assert len(tokenizer(["我的银行卡，丢了！APP 打不开 ￥100", "退款？"])) == 2
     with pytest.raises(pytest.fail.Exception):
         tokenizer(["ok", "🫨"])
@@ -56,6 +69,30 @@ def test_every_plain_character_splits_as_in_python(vocabulary):
         assert basic.tokenize(text) == [word for word, _ in split.pre_tokenize_str(normal.normalize_str(text))], hex(ord(c))
 
 
+@pytest.mark.parametrize("lower", [True, False])
+def test_every_character_splits_in_python_as_in_paddlenlp(vocabulary, lower):
+    basic = ErnieTokenizer(vocabulary, do_lower_case=lower).basic_tokenizer
+    for code in [*range(0x33480), *range(0xE0000, 0xE0200), *range(0x10FF00, 0x110000)]:  # the rest is unassigned
+        if not 0xD800 <= code < 0xE000:
+            text = f"a{chr(code)}b 中{chr(code)}1{chr(code)}"
+            assert split_words(text, lower) == basic.tokenize(text), hex(code)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(max_size=80), length=st.integers(3, 40))
+def test_any_text_has_paddlenlps_ids(vocabulary, text, length):
+    theirs = loaded(ErnieTokenizer, vocabulary)
+    assert TextTokenizer(theirs, length)([text]).flat.tolist() == theirs(
+        text, max_length=length, truncation=True)["input_ids"]
+
+
+def test_texts_that_reach_the_maximum_are_counted(vocabulary):
+    tokenizer = TextTokenizer(ErnieTokenizer(vocabulary), 6)
+    tokenizer(["很长很", "很长很长", "很长" * 9, ""])
+    tokenizer(["很长" * 9])
+    assert tokenizer.cut == 3
+
+
 def test_other_tokenizers_take_their_own_path(vocabulary):
     class Mine(ErnieTokenizer):
         def _tokenize(self, text):
@@ -63,7 +100,7 @@ def test_other_tokenizers_take_their_own_path(vocabulary):
 
     theirs = Mine(vocabulary)
     ours = TextTokenizer(theirs, 16)
-    assert ours._rust is None
+    assert ours._fast is None
     got = ours(["银行 卡"])
     assert got.flat.tolist() == theirs("银行 卡")["input_ids"]
 
