@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -190,31 +190,33 @@ def build_index(vectors: np.ndarray, settings: IndexSettings) -> Index:
     return ExactIndex(vectors) if kind == "exact" else HnswIndex.build(vectors, settings)
 
 
-def recall_of_index(index: Index, vectors: ExactIndex, queries: np.ndarray, k: int) -> float:
+def recall_of_index(index: Index, queries: np.ndarray, k: int) -> float:
     """Return the share of exact search's k nearest texts that the index finds, from 0 to 1."""
     found, _ = index.search(queries, k)
-    truth, _ = vectors.search(queries, k)
+    truth, _ = (index.exact() if isinstance(index, HnswIndex) else index).search(queries, k)
     return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth)]))
 
 
 @dataclass
 class TextIndex:
-    """An index with its texts. Distinct texts are indexed once; rows(i) tells where text i stood in the corpus."""
+    """An index with its texts. Distinct texts are indexed once; corpus.inverse tells which one each row holds."""
 
     index: Index
     corpus: Corpus
     encoder: str = ""
     source: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def rows(self, i: int) -> np.ndarray:
-        """Return the corpus rows, from 0, that hold text i."""
-        return np.flatnonzero(self.corpus.inverse == i)
 
     def save(self, directory: str) -> None:
-        """Write index, texts and index.json; a kill at any moment leaves the old directory or the new one."""
-        partial = f"{directory.rstrip('/')}.partial-{os.getpid()}"
-        shutil.rmtree(partial, ignore_errors=True)
+        """Write index, texts and index.json into a directory that is absent, empty or holds an index.
+
+        A kill leaves the old index or the new one, at worst under the name DIRECTORY.old. Raises UserError for a
+        directory that holds something else.
+        """
+        directory = os.path.realpath(directory)
+        check_directory(directory)
+        partial, old = f"{directory}.partial", f"{directory}.old"
+        for left in (partial, old):  # of a killed run
+            shutil.rmtree(left, ignore_errors=True)
         os.makedirs(partial)
         try:
             self.index.save(os.path.join(partial, self.index.file))
@@ -230,10 +232,13 @@ class TextIndex:
             meta["seal"] = _seal(meta)
             with open(os.path.join(partial, "index.json"), "w", encoding="utf-8") as file:
                 json.dump(meta, file, ensure_ascii=False, indent=2)
-            shutil.rmtree(directory, ignore_errors=True)
+            if os.path.isdir(directory):
+                os.rename(directory, old)
             os.rename(partial, directory)
-        finally:
+        except OSError:
             shutil.rmtree(partial, ignore_errors=True)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
 
     @classmethod
     def load(cls, directory: str, settings: IndexSettings | None = None) -> "TextIndex":
@@ -258,6 +263,19 @@ class TextIndex:
         if len(corpus) != len(index):
             raise UserError(f"{directory}: {len(corpus)} texts for {len(index)} vectors")
         return cls(index, corpus, meta["encoder"], meta["source"])
+
+
+def check_directory(directory: str) -> bool:
+    """Return whether the directory holds an index; UserError where it holds something else or cannot be written."""
+    if os.path.isfile(os.path.join(directory, "index.json")):
+        return True
+    if os.path.isdir(directory) and os.listdir(directory) or os.path.isfile(directory):
+        raise UserError(f"--index_dir {directory}: is there, but is no index; name another directory")
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--index_dir {directory}: cannot be made ({error.strerror})") from None
+    return False
 
 
 def read_meta(directory: str) -> dict[str, Any]:

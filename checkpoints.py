@@ -12,7 +12,7 @@ from models import semantic_index
 from options import UserError
 from text_tokenizer import TextTokenizer
 
-STATE, OPTIMIZER = "training_state.json", "optimizer.pdopt"
+STATE, OPTIMIZER, SCALER = "training_state.json", "optimizer.pdopt", "loss_scaler"
 
 
 class Checkpoints:

@@ -53,6 +53,15 @@ def encode(model: SemanticIndex, tokenizer: TextTokenizer, texts: Corpus | Seque
     return vectors
 
 
+def report_cut(tokenizer: TextTokenizer) -> None:
+    """Say how many of the texts encoded so far were as long as max_seq_length or longer. Every rank calls it."""
+    counts = runtime.gather_rows(np.array([[tokenizer.cut]], np.float32), [1] * runtime.world_size())
+    cut = int(sum(count.item() for count in counts))
+    if cut:
+        runtime.warn(f"{cut} text{'s' * (cut > 1)} reach --max_seq_length {tokenizer.max_seq_length}: "
+                     "what is longer was cut")
+
+
 def check_finite(vectors: np.ndarray, path: str) -> None:
     """Raise UserError where an encoder gave something else than numbers."""
     from options import UserError

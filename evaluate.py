@@ -28,8 +28,8 @@ def parser() -> options.Parser:
     return parser
 
 
-def measure(path: str, positives: dict[str, list[str]], args: Namespace) -> dict[str, float]:
-    """Return the metrics of one file, in percent."""
+def read(path: str, positives: dict[str, list[str]], args: Namespace) -> dict[str, list[str]]:
+    """Return the texts of each query, best first; UserError where the file is of other pairs."""
     import metrics
     from options import UserError
     from runtime import warn
@@ -47,12 +47,19 @@ def measure(path: str, positives: dict[str, list[str]], args: Namespace) -> dict
     strangers = sum(query not in positives for query in ranking)
     if strangers:
         warn(f"{path}: {strangers} queries are not in {args.similar_text_pair_file} and are passed over")
-    top = {query: texts[: args.recall_num] for query, texts in ranking.items()}
-    hits = metrics.first_hits(top, positives)
+    return ranking
+
+
+def measure(ranking: dict[str, list[str]], positives: dict[str, list[str]], args: Namespace) -> dict[str, float]:
+    """Return the metrics of one file, in percent."""
+    import metrics
+
+    depth = args.recall_num
+    hits = metrics.hit_ranks({query: texts[:depth] for query, texts in ranking.items()}, positives)
     totals = [len(texts) for texts in positives.values()] if args.recall_of == "all" else None
-    result = metrics.recalls(hits, args.recall_num, totals)
+    result = metrics.recalls(hits, depth, totals)
     if args.mrr:
-        result[f"mrr@{args.recall_num}"] = round(100 * metrics.mrr_at(hits, args.recall_num), 3)
+        result[f"mrr@{depth}"] = round(100 * metrics.mrr_at(hits, depth), 3)
     return result
 
 
@@ -63,11 +70,14 @@ def show(results: dict[str, dict[str, float]], style: str) -> None:
         return
     names = list(next(iter(results.values())))
     if style == "table":
-        width = max(len(os.path.basename(path)) for path in results)
+        shown = {path: os.path.basename(path) for path in results}
+        if len(set(shown.values())) < len(shown):
+            shown = {path: path for path in results}
+        width = max(map(len, shown.values()))
         print(" " * width + "".join(f"{name:>11}" for name in names))
     for path, result in results.items():
         if style == "table":
-            print(f"{os.path.basename(path):<{width}}" + "".join(f"{value:>11.2f}" for value in result.values()))
+            print(f"{shown[path]:<{width}}" + "".join(f"{value:>11.2f}" for value in result.values()))
         elif style == "short":
             print("\t".join(str(result[name]) for name in ("recall@10", "recall@50") if name in result))
         else:
@@ -83,9 +93,17 @@ def main() -> None:
 
     if rank() > 0:
         return
-    pairs, _ = data.read_table(args.similar_text_pair_file, (2, 3), args.skip_bad_lines)
+    pairs, lines = data.read_pairs(args.similar_text_pair_file, skip_bad_lines=args.skip_bad_lines)
+    if lines.notes():
+        warn(f"{args.similar_text_pair_file}{lines.notes()}")
     positives = data.group_pairs(pairs)
-    results = {path: measure(path, positives, args) for path in args.recall_result_file}
+    rankings = {path: read(path, positives, args) for path in args.recall_result_file}
+    longest = max(len(texts) for ranking in rankings.values() for texts in ranking.values())
+    if args.recall_num > longest:
+        warn(f"--recall_num {args.recall_num}: the longest list holds {longest} texts, no more can be found")
+    if args.format == "short" and args.recall_num < 10:
+        raise options.UserError(f"--format short shows Recall@10 and @50, --recall_num {args.recall_num} is below both")
+    results = {path: measure(ranking, positives, args) for path, ranking in rankings.items()}
     show(results, args.format or ("table" if len(results) > 1 else "lines"))
     if args.result_tsv:
         try:

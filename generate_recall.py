@@ -8,12 +8,10 @@ def parser() -> options.Parser:
     parser = options.Parser(__doc__)
     parser.add_argument("--train_set_file", required=True, nargs="+", metavar="FILE",
                         help="training pairs, or texts: every column counts")
-    parser.add_argument("--similar_text_pair_file", "--similar_text_pair", "--similar_pair_file", nargs="+",
-                        dest="similar_text_pair_file", required=True, metavar="FILE",
-                        help="dev and test pairs: the second column counts")
+    options.add_pairs(parser, "dev and test pairs: the second column counts", nargs="+")
     parser.add_argument("--output_file", required=True, metavar="FILE", help="the corpus, one text a line")
     parser.add_argument("--shuffle", action="store_true", help="in an order drawn by --seed, not the files' own")
-    parser.add_argument("--seed", type=options.natural, default=1000, help="of --shuffle [1000]")
+    parser.add_argument("--seed", type=options.seed, default=1000, help="of --shuffle [1000]")
     options.add_bad_lines(parser)
     return parser
 
@@ -30,11 +28,14 @@ def main() -> None:
 
     texts: dict[str, None] = {}
     for path in args.train_set_file:
-        for _, fields in data.read_rows(path, (1, 2, 3), args.skip_bad_lines):
-            # a third column of 0 and 1 is a label, not a text
-            texts.update(dict.fromkeys(fields[:2] if fields[-1] in ("0", "1") else fields))
+        rows, lines = data.read_table(path, (1, 2, 3), args.skip_bad_lines)
+        width = 2 if data.numbers(rows) is not None else 3  # a third column of numbers is a label, not a text
+        texts.update(dict.fromkeys(text for row in rows for text in row[:width]))
+        print(f"{path}: {len(rows)} lines{lines.notes()}")
     for path in args.similar_text_pair_file:
-        texts.update((fields[1], None) for _, fields in data.read_rows(path, (2, 3), args.skip_bad_lines))
+        rows, lines = data.read_pairs(path, (2, 3), args.skip_bad_lines)
+        texts.update(dict.fromkeys(row[1] for row in rows))
+        print(f"{path}: {len(rows)} pairs{lines.notes()}")
     order = list(texts)
     if args.shuffle:
         order = [order[i] for i in np.random.default_rng(args.seed).permutation(len(order))]

@@ -1,6 +1,5 @@
 """Recall by BM25 over Chinese characters and character pairs, or over words: the baseline an encoder has to beat."""
 
-import os
 from collections.abc import Callable
 
 import options
@@ -48,22 +47,18 @@ def main() -> None:
     import bm25s
     import numpy as np
 
-    import data
-    import metrics
-    from runtime import say, warn
+    from recall_files import read_inputs, write_result
 
-    pairs, _ = data.read_table(args.similar_text_pair_file, (1, 2, 3), args.skip_bad_lines)
-    queries = list(data.group_pairs(pairs))
-    corpus, _ = data.read_corpus(args.corpus_file, args.skip_bad_lines)
+    queries, corpus = read_inputs(args)
     split = tokenizer(args.tokens)
     terms: dict[str, int] = {}
     documents = [[terms.setdefault(term, len(terms)) for term in split(text)]
                  for text in corpus.slice(0, len(corpus))]
+    if not terms:
+        raise options.UserError(f"{args.corpus_file}: holds neither letters nor digits to search for")
     asked = [[terms[term] for term in dict.fromkeys(split(text)) if term in terms] for text in queries]
     index = bm25s.BM25(method="lucene", k1=args.k1, b=args.b)
     index.index((documents, terms), show_progress=False)
-    if len(corpus) < args.recall_num:
-        warn(f"--recall_num {args.recall_num}: the corpus has only {len(corpus)} texts, all are recalled")
     k = min(args.recall_num, len(corpus))
     found, scores = np.zeros([len(queries), k], np.int64), np.zeros([len(queries), k], np.float32)
     for row, numbers in enumerate(asked):
@@ -71,11 +66,9 @@ def main() -> None:
         best = np.argpartition(-weights, k - 1)[:k]
         best = best[np.lexsort((best, -weights[best]))]
         found[row], scores[row] = best, weights[best]
-    os.makedirs(args.recall_result_dir, exist_ok=True)
-    path = os.path.join(args.recall_result_dir, args.recall_result_file)
     rows = ((query, [(corpus[i], score) for i, score in zip(ids, values) if score > 0])
             for query, ids, values in zip(queries, found.tolist(), scores.tolist()))
-    say(f"{path}: {metrics.write_recall_result(path, rows)} lines, {len(corpus)} texts searched by BM25")
+    write_result(args, rows)
 
 
 if __name__ == "__main__":

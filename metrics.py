@@ -1,4 +1,4 @@
-"""Metrics of ranked lists and the recall_result format. Standard library only."""
+"""Metrics of ranked lists and the recall_result format. No paddle here."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from options import UserError
 RECALL_AT = (1, 5, 10, 20, 50)
 
 
-def first_hits(ranking: Mapping[str, Sequence[str]], positives: Mapping[str, Sequence[str]]) -> list[list[int]]:
+def hit_ranks(ranking: Mapping[str, Sequence[str]], positives: Mapping[str, Sequence[str]]) -> list[list[int]]:
     """Return, for each query of `positives`, the ranks (from 1) at which its positives stand, ascending.
 
     A query that recalls itself is not counted: its own text is passed over and the ranks behind it move up,
@@ -100,13 +100,14 @@ def read_recall_result(path: str, skip_bad_lines: bool = False) -> tuple[dict[st
 
 
 @contextlib.contextmanager
-def whole_file(path: str) -> Iterator[TextIO]:
-    """Open a text file for writing that appears under its name only when it is whole."""
+def whole_file(path: str, keep: bool = False) -> Iterator[TextIO]:
+    """Open a text file for writing that appears under its name only when it is whole; never, to try, with keep."""
     partial = f"{path}.partial-{os.getpid()}"
     try:
         with open(partial, "w", encoding="utf-8", newline="\n") as file:
             yield file
-        os.replace(partial, path)
+        if not keep:
+            os.replace(partial, path)
     finally:
         if os.path.exists(partial):
             os.unlink(partial)
@@ -125,7 +126,7 @@ def write_recall_result(path: str, rankings: Iterable[tuple[str, Iterable[tuple[
 
 def write_trec_run(path: str, rows: Iterable[Iterable[int]], scores: Iterable[Iterable[float]],
                    name: str = "semantic_index") -> None:
-    """Write a TREC run. rows, scores: [queries, k]; ids are line numbers from 1, of queries and of corpus rows."""
+    """Write a TREC run. rows, scores: [queries, k]; ids count queries and corpus rows from 1 in the files' order."""
     with whole_file(path) as file:
         for query, (found, values) in enumerate(zip(rows, scores), 1):
             for rank, (row, score) in enumerate(zip(found, values), 1):

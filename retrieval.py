@@ -8,7 +8,7 @@ import numpy as np
 
 import metrics
 import runtime
-from ann_util import EXACT_UP_TO, IndexSettings, TextIndex, build_index, read_meta
+from ann_util import EXACT_UP_TO, IndexSettings, TextIndex, build_index, check_directory, read_meta
 from data import Corpus, group_pairs
 from encoder import check_finite, encode
 from models.semantic_index import SemanticIndex
@@ -36,6 +36,10 @@ class DevRecall:
         self.queries, self.corpus, self.tokenizer = list(self.positives), corpus, tokenizer
         self.batch_size, self.recall_num, self.index = batch_size, recall_num, index
         self.result_dir, self.result_file, self.metrics_file = result_dir, result_file, metrics_file
+        if result_dir:
+            runtime.on_rank_0(lambda: os.makedirs(result_dir, exist_ok=True))
+        self.metrics = [f"recall@{k}" for k in metrics.RECALL_AT if k <= recall_num] + ["mrr@10"]
+        self.main_metric = f"recall@{max(k for k in metrics.RECALL_AT if k <= min(10, recall_num))}"
 
     def __call__(self, model: SemanticIndex) -> dict[str, float]:
         """Return {'recall@1': percent, ..., 'mrr@10': percent}; prints the recipe's lines."""
@@ -48,12 +52,11 @@ class DevRecall:
         check_finite(texts, "the model")
         ids, scores = build_index(texts, self.index).search(queries, self.recall_num)
         found = list(ranked(self.queries, ids, scores, self.corpus))
-        hits = metrics.first_hits({query: [text for text, _ in row] for query, row in found}, self.positives)
+        hits = metrics.hit_ranks({query: [text for text, _ in row] for query, row in found}, self.positives)
         result = metrics.recalls(hits, self.recall_num)
         for name, value in result.items():
             runtime.say(f"{name}={value}")
         if self.result_dir:
-            os.makedirs(self.result_dir, exist_ok=True)
             metrics.write_recall_result(os.path.join(self.result_dir, self.result_file), found)
             with open(os.path.join(self.result_dir, self.metrics_file), "a", encoding="utf-8") as file:
                 stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -67,10 +70,8 @@ def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSet
     encoder, corpus: fingerprints of what is to be searched. Raises UserError where the directory holds something
     else: the index of another encoder, corpus, kind or build.
     """
-    if not os.path.exists(directory) or (os.path.isdir(directory) and not os.listdir(directory)):
+    if not check_directory(directory):
         return None
-    if not os.path.isfile(os.path.join(directory, "index.json")):
-        raise UserError(f"--index_dir {directory}: is there, but is no index; name another directory")
     meta = read_meta(directory)
     advice = "pass --rebuild_index to replace it, or name another directory"
     for what, ours in (("encoder", encoder), ("corpus", corpus)):

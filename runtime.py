@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -34,10 +35,35 @@ def warn(text: str) -> None:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-def progress(total: int, unit: str, title: str) -> Any:
-    """Return a progress bar with rate and time left: on a terminal only, and only on rank 0."""
+class _Lines:
+    """What a progress bar is where there is no terminal: a line of figures every half minute."""
+
+    def __init__(self, total: int, unit: str, title: str) -> None:
+        self.total, self.unit, self.title, self.done = total, unit, title, 0
+        self.began = self.said = time.monotonic()
+
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        """Count what was done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self.said >= 30 and self.done:
+            self.said, rate = now, self.done / (now - self.began)
+            say(f"{self.title}: {self.done} of {self.total}, {rate:.0f} {self.unit}/s, "
+                f"{(self.total - self.done) / rate:.0f} s left")
+
+
+def progress(total: int, unit: str, title: str, lines: bool = True) -> Any:
+    """Return a progress bar with rate and time left, on rank 0 only; plain lines, where wanted, off a terminal."""
     from tqdm import tqdm
 
+    if lines and not sys.stderr.isatty():
+        return _Lines(total, unit, title)
     return tqdm(total=total, unit=unit, desc=title, disable=None if rank() == 0 else True, leave=False, smoothing=0.05)
 
 

@@ -1,9 +1,9 @@
 """Split pairs, or groups of texts that mean the same, into train, dev and test, each sentence on one side only.
 
 Writes DIR/train.csv, DIR/dev.csv and DIR/test.csv, tab-separated pairs. A file of two columns holds pairs: pairs
-that share a sentence, directly or over others, go to one side together. A file with more columns in some line (or
---groups) holds a group a line: some sentences of each group go to dev and test, so that these ask for known topics
-in words not seen in training; --hold_out topics keeps whole groups out instead.
+that share a sentence, directly or over others, go to one side together. With --groups a line holds a group of two
+texts or more: some sentences of each group go to dev and test, so that these ask for known topics in words not seen in
+training; --hold_out topics keeps whole groups out instead.
 """
 
 import itertools
@@ -23,12 +23,12 @@ def parser() -> options.Parser:
     parser.add_argument("--dev", type=options.fraction, default=0.1,
                         help="share of the pairs for dev; of groups: the share that gives dev a pair [0.1]")
     parser.add_argument("--test", type=options.fraction, default=0.1, help="the same for test [0.1]")
-    parser.add_argument("--groups", action="store_true", help="lines are groups even if all have two columns")
+    parser.add_argument("--groups", action="store_true", help="a line holds a group of texts, not a pair")
     parser.add_argument("--hold_out", choices=["sentences", "topics"], default="sentences",
                         help="what of a group dev and test hold: some sentences, or whole groups [sentences]")
     parser.add_argument("--positives", type=options.positive_int, default=1, metavar="N",
                         help="of a group: texts held out for a dev or test query to find [1]")
-    parser.add_argument("--seed", type=options.natural, default=1000, help="of the split [1000]")
+    parser.add_argument("--seed", type=options.seed, default=1000, help="of the split [1000]")
     options.add_bad_lines(parser)
     return parser
 
@@ -100,17 +100,17 @@ def main() -> None:
     from metrics import whole_file
 
     lines = data.Lines(args.input_file)
-    read = data.read_rows(args.input_file, range(2, 10_000), args.skip_bad_lines, lines, "text<TAB>text[<TAB>text...]")
+    shape = (range(2, 10_000), "two texts or more") if args.groups else ((2,), "text<TAB>text, or groups with --groups")
+    read = data.read_rows(args.input_file, shape[0], args.skip_bad_lines, lines, shape[1])
     rows = [list(dict.fromkeys(fields)) for _, fields in read]
     same = sum(len(row) < 2 for row in rows)
     rows = [list(row) for row in dict.fromkeys(tuple(row) for row in rows if len(row) > 1)]
     if not rows:
         raise options.UserError(f"{args.input_file}: every line pairs a text with itself")
-    grouped = args.groups or any(len(row) > 2 for row in rows)
     rng, shares = np.random.default_rng(args.seed), (args.dev, args.test)
-    if sum(shares) >= 1 and (not grouped or args.hold_out == "topics"):
+    if sum(shares) >= 1 and (not args.groups or args.hold_out == "topics"):
         raise options.UserError(f"--dev {args.dev} and --test {args.test} leave nothing to train on")
-    if not grouped:
+    if not args.groups:
         sides = deal(components(rows), shares, rng)
     else:
         owner: dict[str, int] = {}
@@ -125,6 +125,10 @@ def main() -> None:
             sides = deal_sentences(rows, shares, args.positives, rng)
     seen = [{text for pair in side for text in pair} for side in sides]
     leaks = len(seen[0] & seen[1]) + len(seen[0] & seen[2]) + len(seen[1] & seen[2])
+    for name, side, share in zip(("dev", "test"), sides[1:], shares):
+        if share and not side:
+            raise options.UserError(f"{name}.csv would be empty: {args.input_file} has too few lines, or pairs that "
+                                    f"hang together over shared sentences; raise --{name}")
     os.makedirs(args.output_dir, exist_ok=True)
     for name, side in zip(("train", "dev", "test"), sides):
         with whole_file(os.path.join(args.output_dir, f"{name}.csv")) as file:
@@ -132,10 +136,6 @@ def main() -> None:
     counts = ", ".join(f"{name} {len(side)}" for name, side in zip(("train", "dev", "test"), sides))
     extra = f", {same} lines of one text with itself left out" if same else ""
     print(f"{args.output_dir}: {counts} pairs; sentences on two sides: {leaks}{lines.notes()}{extra}")
-    for name, side, share in zip(("dev", "test"), sides[1:], shares):
-        if share and not side:
-            raise options.UserError(f"{name}.csv is empty: {args.input_file} has too few lines, or pairs that hang "
-                                    f"together over shared sentences; raise --{name}")
 
 
 if __name__ == "__main__":

@@ -11,30 +11,25 @@ def parser() -> options.Parser:
     options.add_training(parser, learning_rate=5e-5, batch_size=32, epochs=10)
     options.add_dev(parser)
     group = parser.add_argument_group("loss")
-    group.add_argument("--margin", type=float, default=0.2, help="taken off the positive's cosine [0.2]")
+    group.add_argument("--margin", type=options.real, default=0.2, help="taken off the positive's cosine [0.2]")
     group.add_argument("--scale", type=options.positive_float, default=30.0, help="inverse of the temperature [30]")
     group.add_argument("--symmetric", action="store_true", help="recall queries from positives as well")
-    group.add_argument("--false_negative_gap", type=float, metavar="G",
+    group.add_argument("--false_negative_gap", type=options.real, metavar="G",
                        help="mask negatives whose cosine is above the positive's by more than G [off]")
     return parser
 
 
 def main() -> None:
-    """Flags, data, head, train."""
+    """Flags, data, head, one call."""
     args = parser().parse_args()
     import runtime
 
     runtime.start(args.device, args.seed)
     import training_setup as setup
     from models.in_batch_negative import InBatchNegative
-    from trainer import train
 
-    samples, _ = setup.read_samples(args, columns=(2, 3))
-    head = InBatchNegative(args.margin, args.scale, args.symmetric, args.false_negative_gap)
-    model, tokenizer = setup.encoder(args, samples, head.name, default="rocketqa-zh-base-query-encoder")
-    data = setup.training_set(args, samples, tokenizer)
-    evaluate = setup.dev_recall(args, samples, tokenizer)
-    train(model, tokenizer, head, data, setup.schedule(args), args.false_negatives == "mask", evaluate)
+    samples = setup.read_samples(args, columns=(2, 3))
+    setup.train_head(args, samples, InBatchNegative(args.margin, args.scale, args.symmetric, args.false_negative_gap))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import paddle
 from paddle import Tensor, nn
 
 import runtime
-from checkpoints import OPTIMIZER, STATE, Checkpoints, rename_optimizer
+from checkpoints import OPTIMIZER, SCALER, STATE, Checkpoints, rename_optimizer
 from data import Batch, TrainingSet
 from models.semantic_index import SemanticIndex
 from options import UserError
@@ -38,7 +38,7 @@ class Schedule:
     save_steps: int = 10000
     eval_steps: int = 0
     keep_checkpoints: int = 0
-    best_metric: str = "recall@10"
+    best_metric: str | None = None
     early_stopping: int = 0
     resume: bool = False
     overwrite: bool = False
@@ -99,13 +99,17 @@ class Trainer:
                  evaluate: Callable[[SemanticIndex], dict[str, float]] | None = None) -> None:
         self.model, self.tokenizer, self.head, self.data = model, tokenizer, head, data
         self.schedule, self.mask, self.evaluate = schedule, mask, evaluate
+        known: Sequence[str] = getattr(evaluate, "metrics", ())
+        self.best_metric: str = schedule.best_metric or str(getattr(evaluate, "main_metric", "recall@10"))
+        if known and self.best_metric not in known:
+            raise UserError(f"--best_metric {self.best_metric}: the evaluation gives {', '.join(known)}")
         self.checkpoints = Checkpoints(schedule.save_dir, schedule.keep_checkpoints)
         self.step, self.saved, self.best, self.waited = 0, -1, -math.inf, 0
-        self.columns = data.rows.shape[1]
+        self.columns = data.columns
         self.batches_per_epoch = len(data.plan(0))
         if not self.batches_per_epoch:
-            raise UserError(f"{len(data.rows)} training sample{'s' * (len(data.rows) > 1)} give no batch: every "
-                            "process needs at least two samples")
+            raise UserError(f"{len(data.rows)} training sample{'s' * (len(data.rows) > 1)} with --batch_size "
+                            f"{data.batch_size} give no batch of two samples a process, and one alone has no negative")
         self.steps_per_epoch = -(-self.batches_per_epoch // schedule.gradient_accumulation_steps)
         self.total = self.steps_per_epoch * schedule.epochs
         if schedule.max_steps:
@@ -146,7 +150,7 @@ class Trainer:
     def update(self, batches: list[Batch]) -> float:
         """Take one optimizer step on some batches; return their mean loss."""
         # Dropout follows from seed, process and step alone: a resumed run repeats what an undisturbed one does.
-        paddle.seed((self.schedule.seed * 1_000_003 + self.step) * 1009 + runtime.rank())
+        paddle.seed(((self.schedule.seed * 1_000_003 + self.step) * 1009 + runtime.rank()) % 2**63)
         losses = []
         for i, batch in enumerate(batches):
             more = i + 1 < len(batches) and runtime.world_size() > 1
@@ -170,10 +174,18 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a resumed run to go on as the undisturbed one would."""
+        schedule, plain = self.schedule, (int, float, str, bool, type(None))
+        head = {name: value for name, value in vars(self.head).items()
+                if isinstance(value, plain) and not name.startswith("_") and name != "training"}
+        model = {f"encoder's {name}": value for name, value in asdict(self.model.settings).items()
+                 if name not in ("encoder", "format")}
+        rates = sorted({layer.p for layer in self.model.sublayers() if isinstance(layer, nn.Dropout)})
+        same = ("gradient_accumulation_steps", "seed", "learning_rate", "weight_decay", "warmup_proportion",
+                "max_grad_norm", "precision")
         return {"batch_size": self.data.batch_size, "processes": self.data.world, "samples": len(self.data.rows),
-                "gradient_accumulation_steps": self.schedule.gradient_accumulation_steps,
-                "seed": self.schedule.seed, "total_steps": self.total, "head": self.head.name,
-                "learning_rate": self.schedule.learning_rate}
+                "total_steps": self.total, "head": self.head.name, "mask": self.mask, "dropout": rates,
+                "training texts": self.data.fingerprint()} | head | model | {
+                    name: getattr(schedule, name) for name in same}
 
     def save(self, best: bool = False) -> None:
         """Write a checkpoint of this step, unless there is one."""
@@ -187,6 +199,8 @@ class Trainer:
                 self.checkpoints.mark_best(self.step)
                 return
             optimizer = rename_optimizer(self.optimizer.state_dict(), self.names)
+            if self.scaler.is_enable():
+                optimizer[SCALER] = self.scaler.state_dict()
             path = self.checkpoints.save(self.model, self.tokenizer, self.step, optimizer, state, best)
             runtime.say(f"saved {path}")
 
@@ -199,8 +213,13 @@ class Trainer:
         if path is None:
             runtime.say(f"nothing to resume in {self.schedule.save_dir}: starting anew")
             return
-        with open(os.path.join(path, STATE), encoding="utf-8") as file:
-            state = json.load(file)
+        try:
+            with open(os.path.join(path, STATE), encoding="utf-8") as file:
+                state = json.load(file)
+            optimizer = paddle.load(os.path.join(path, OPTIMIZER))
+        except Exception as error:  # a truncated file raises almost anything
+            raise UserError(f"--resume: {path} is damaged ({type(error).__name__}); remove that directory to resume "
+                            "from the one before, or --init_from_ckpt to start a new run from its weights") from None
         for name, value in self._identity().items():
             if state.get(name) != value:
                 raise UserError(f"--resume: {path} was made with {name} {state.get(name)}, now it is {value}; "
@@ -209,7 +228,9 @@ class Trainer:
 
         load_weights(self.model, os.path.join(path, WEIGHTS))
         paddle_names = {ours: theirs for theirs, ours in self.names.items()}
-        self.optimizer.set_state_dict(rename_optimizer(paddle.load(os.path.join(path, OPTIMIZER)), paddle_names))
+        if SCALER in optimizer:
+            self.scaler.load_state_dict(optimizer.pop(SCALER))
+        self.optimizer.set_state_dict(rename_optimizer(optimizer, paddle_names))
         self.step = self.saved = state["step"]
         self.best = -math.inf if state["best"] is None else state["best"]
         self.waited = state["waited"]
@@ -222,15 +243,13 @@ class Trainer:
         result = self.evaluate(self.model)
         self.model.train()
         self._record(dict(result))
-        if self.schedule.best_metric not in result:
-            raise UserError(f"--best_metric {self.schedule.best_metric}: the evaluation gives {', '.join(result)}")
-        value = result[self.schedule.best_metric]
+        value = result[self.best_metric]
         self.waited += 1
         if value > self.best:
             self.best, self.waited = value, 0
             self.save(best=True)
         if self.schedule.early_stopping and self.waited >= self.schedule.early_stopping:
-            runtime.say(f"no better {self.schedule.best_metric} in {self.waited} evaluations: stopping early")
+            runtime.say(f"no better {self.best_metric} in {self.waited} evaluations: stopping early")
             return True
         return False
 
@@ -259,14 +278,14 @@ class Trainer:
         self._open_log()
         self.model.train()
         watch = _Watch(self.head, self.data.joined_batch, self.columns)
-        with runtime.progress(self.total, "step", "train") as bar:
+        with runtime.progress(self.total, "step", "train", lines=False) as bar:
             bar.update(self.step)
             self._loop(bar, watch)
         self.save()
         self.model.eval()
         last = self.checkpoints.path(self.step)
         best = runtime.on_rank_0(self.checkpoints.best) if self.evaluate else None
-        found = f"best {schedule.best_metric} {self.best}: {best}; " if best else ""
+        found = f"best {self.best_metric} {self.best}: {best}; " if best else ""
         runtime.say(f"trained {self.step} steps; {found}last: {last}")
         return best or last
 

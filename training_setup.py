@@ -1,43 +1,43 @@
-"""What every training script does between its flags and its head: data, encoder, dev evaluation, schedule."""
+"""What every training script does around its head: data, encoder, dev evaluation, schedule, training."""
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+
+from paddle import nn
 
 import runtime
 from ann_util import IndexSettings
-from data import Corpus, Lines, TrainingSet, read_corpus, read_table
+from data import Corpus, TrainingSet, numbers, read_corpus, read_table
 from encoder import BATCH
 from models import scratch, semantic_index
 from options import UserError
+from pair_similarity import DevSpearman
 from retrieval import DevRecall
 from text_tokenizer import TextTokenizer
-from trainer import Schedule
+from trainer import Schedule, train
 
 
 def schedule(args: argparse.Namespace) -> Schedule:
     """Take the schedule from the flags."""
-    values = {f.name: getattr(args, f.name) for f in dataclasses.fields(Schedule)}
-    if args.use_amp:
-        values["precision"] = "auto"
-    return Schedule(**values)
+    return Schedule(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Schedule)})
 
 
-def read_samples(args: argparse.Namespace, columns: tuple[int, ...]) -> tuple[list[list[str]], Lines]:
+def read_samples(args: argparse.Namespace, columns: tuple[int, ...]) -> list[list[str]]:
     """Read the training file; UserError for labelled pairs, which are another script's."""
     samples, lines = read_table(args.train_set_file, columns, args.skip_bad_lines)
-    if len(samples[0]) == 3 and {row[2] for row in samples} <= {"0", "1"}:
-        raise UserError(f"{args.train_set_file}: the third column holds labels 0 and 1, not hard negatives; "
-                        "keep the pairs with label 1 and their first two columns")
+    if numbers(samples) is not None:
+        raise UserError(f"{args.train_set_file}: the third column holds numbers, which look like labels, not hard "
+                        "negatives; keep the first two columns of the pairs that match")
     runtime.say(f"{args.train_set_file}: {len(samples)} samples of {len(samples[0])} columns{lines.notes()}")
-    return samples, lines
+    return samples
 
 
-def encoder(args: argparse.Namespace, samples: list[list[str]], head: str,
-            default: str) -> tuple[semantic_index.SemanticIndex, TextTokenizer]:
-    """Build the encoder the flags ask for: of --init_from_ckpt, by --model_name_or_path, or the default."""
-    flags, rate = vars(args), 0.1 if args.head_dropout is None else args.head_dropout
-    name = args.model_name_or_path or default
+def encoder(args: argparse.Namespace, samples: list[list[str]],
+            head: str) -> tuple[semantic_index.SemanticIndex, TextTokenizer]:
+    """Build the encoder the flags ask for: of --init_from_ckpt, by --model_name_or_path, or the recipe's."""
+    flags, rates = vars(args), [args.head_dropout, args.dropout, 0.1]
+    rate = next(rate for rate in rates if rate is not None)
+    name = args.model_name_or_path or "rocketqa-zh-base-query-encoder"
     if args.init_from_ckpt:
         directory, weights = semantic_index.locate(args.init_from_ckpt)
         if semantic_index.read_settings(directory):
@@ -49,7 +49,7 @@ def encoder(args: argparse.Namespace, samples: list[list[str]], head: str,
             model, tokenizer = semantic_index.create(name, flags, head=head, head_dropout=rate)
             semantic_index.load_weights(model, weights, may_lack=("emb_reduce_linear.",))
         runtime.say(f"warmup from:{args.init_from_ckpt}")
-        model.settings.head = head
+        model.settle_for(head)
     else:
         texts = (text for row in samples for text in row)
         model, tokenizer = semantic_index.create(name, flags, texts, head, rate)
@@ -65,6 +65,10 @@ def training_set(args: argparse.Namespace, samples: list[list[str]], tokenizer: 
         how = {"mask": "masked as negatives of one another", "keep": "kept as negatives of one another",
                "no_duplicates": "dealt into different batches"}[args.false_negatives]
         runtime.say(f"{shared} of {len(samples)} samples share a text with another one: {how}")
+    lost = len(samples) - sum(map(len, data.plan(0)))
+    if lost and args.false_negatives == "no_duplicates":
+        runtime.say(f"{lost} samples find no batch without a duplicate and are left out of the first epoch; "
+                    "--false_negatives mask uses every sample")
     cut = int((data.tokens.lengths == tokenizer.max_seq_length).sum())
     if cut:
         runtime.say(f"{cut} of {len(data.tokens)} texts reach --max_seq_length {tokenizer.max_seq_length}, "
@@ -72,18 +76,32 @@ def training_set(args: argparse.Namespace, samples: list[list[str]], tokenizer: 
     return data
 
 
-def dev_recall(args: argparse.Namespace, samples: list[list[str]], tokenizer: TextTokenizer) -> Callable | None:
-    """Return the evaluation during training, None where no dev file is given."""
+def dev_evaluation(args: argparse.Namespace, samples: list[list[str]],
+                   tokenizer: TextTokenizer) -> DevRecall | DevSpearman | None:
+    """Return the evaluation during training, None where no dev file is given: Spearman for labelled pairs."""
     if not args.dev_set_file:
         for flag in ("evaluate", "eval_steps", "early_stopping"):
             if getattr(args, flag):
                 raise UserError(f"--{flag} needs --dev_set_file")
         return None
-    pairs, _ = read_table(args.dev_set_file, (2, 3), args.skip_bad_lines)
+    pairs, lines = read_table(args.dev_set_file, (2, 3), args.skip_bad_lines)
+    labels = numbers(pairs)
+    if labels is not None:
+        runtime.say(f"{args.dev_set_file}: {len(pairs)} labelled pairs{lines.notes()}, "
+                    "Spearman's correlation with their cosines")
+        return DevSpearman(pairs, labels, tokenizer, BATCH)
     if args.corpus_file:
         corpus, _ = read_corpus(args.corpus_file, args.skip_bad_lines)
     else:
         corpus = Corpus.from_texts([text for row in samples for text in row[:2]] + [row[1] for row in pairs])
-    runtime.say(f"{args.dev_set_file}: {len(pairs)} pairs, recalled from {len(corpus)} texts")
+    runtime.say(f"{args.dev_set_file}: {len(pairs)} pairs{lines.notes()}, recalled from {len(corpus)} texts")
     return DevRecall(pairs, corpus, tokenizer, BATCH, args.recall_num, IndexSettings.from_flags(args),
                      args.recall_result_dir, args.recall_result_file, args.evaluate_result)
+
+
+def train_head(args: argparse.Namespace, samples: list[list[str]], head: nn.Layer) -> str:
+    """Train an encoder with a head as the flags say; return the best checkpoint's directory."""
+    model, tokenizer = encoder(args, samples, head.name)
+    data = training_set(args, samples, tokenizer)
+    evaluate = dev_evaluation(args, samples, tokenizer)
+    return train(model, tokenizer, head, data, schedule(args), args.false_negatives != "keep", evaluate)

@@ -68,7 +68,7 @@ def main() -> None:
 
         one = [seconds(lambda i=i: alone(i), args.repeats) * 10 for i in (exact, hnsw)]  # type: ignore[misc]
         many = [seconds(lambda i=i: batch(i), args.repeats) for i in (exact, hnsw)]  # type: ignore[misc]
-        recall = recall_of_index(hnsw, exact, queries, args.recall_num)
+        recall = recall_of_index(hnsw, queries, args.recall_num)
         gain = (many[0] - many[1]) / 1000
         paid = f"{build / gain:,.0f}" if gain > 0 else "never"
         print(f"| {size:,} | {build:.1f} | {one[0]:.2f} | {one[1]:.2f} | {many[0]:.3f} | {many[1]:.3f} "

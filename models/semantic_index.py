@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import socket
 import urllib.parse
 import urllib.request
@@ -19,6 +20,9 @@ from options import UserError
 from runtime import say
 from text_tokenizer import TextTokenizer
 
+# Encoders that take (input_ids, token_type_ids) and find the padding by themselves. In paddlenlp others take an
+# attention mask or positions in the second place, and would give vectors that depend on the batch.
+READS_PADDING = ("BertModel", "ErnieModel", "RobertaModel", "ElectraModel", "RoFormerModel")
 WEIGHTS, SETTINGS, FORMAT = "model_state.pdparams", "semantic_index.json", 1
 
 
@@ -28,7 +32,8 @@ class EncoderSettings:
 
     pooling: pooler, cls, mean or max; pooling_layer: hidden layer read by the latter three, -1 the last;
     output_emb_size: width of the linear layer, 0 for none; max_seq_length: tokens, special ones included;
-    encoder: where the weights came from; head: the loss they were trained with.
+    encoder: where the weights came from; head: the loss they were trained with; training_pooling: pooling while
+    training where it is another one than at inference, which SimCSE wants.
     """
 
     encoder: str
@@ -37,6 +42,7 @@ class EncoderSettings:
     output_emb_size: int = 256
     max_seq_length: int = 64
     head: str = ""
+    training_pooling: str = ""
     format: int = FORMAT
 
 
@@ -58,15 +64,34 @@ class SemanticIndex(nn.Layer):
             initial = paddle.ParamAttr(initializer=nn.initializer.TruncatedNormal(std=0.02))
             self.emb_reduce_linear = nn.Linear(width, settings.output_emb_size, weight_attr=initial)
         layers = ptm.config.num_hidden_layers
+        if settings.pooling == "pooler" and settings.pooling_layer != -1:
+            raise UserError(f"--pooling_layer {settings.pooling_layer}: the pooler reads the last layer; choose "
+                            "--pooling cls, mean or max with it")
+        if type(ptm).__name__ not in READS_PADDING:
+            raise UserError(f"{settings.encoder}: {type(ptm).__name__} is not supported; "
+                            f"known to be right are {', '.join(READS_PADDING)}")
         if not -layers - 1 <= settings.pooling_layer <= layers:
             raise UserError(f"--pooling_layer {settings.pooling_layer}: the encoder has {layers} layers; "
                             f"give a number from {-layers - 1} to {layers} (0: the embeddings)")
         pooler = getattr(ptm, "pooler", None)
         if settings.pooling == "pooler" and pooler is None:
             raise UserError(f"--pooling pooler: {settings.encoder} has no pooler; choose cls, mean or max")
-        if settings.pooling != "pooler" and pooler is not None:
-            for parameter in pooler.parameters():  # unused: without gradient, and DataParallel must know
-                parameter.stop_gradient = True
+        self.pooling_in_use()
+
+    def pooling_in_use(self) -> str:
+        """Return the pooling that training uses; an unused pooler gets no gradient, and DataParallel must know."""
+        used = self.settings.training_pooling or self.settings.pooling
+        if getattr(self.ptm, "pooler", None) is not None:
+            for parameter in self.ptm.pooler.parameters():
+                parameter.stop_gradient = used != "pooler"
+        return used
+
+    def settle_for(self, head: str) -> None:
+        """Go on with another head: only SimCSE trains through a pooler that inference leaves out."""
+        self.settings.head = head
+        if head != "simcse":
+            self.settings.training_pooling = ""
+        self.pooling_in_use()
 
     @property
     def dimension(self) -> int:
@@ -76,10 +101,12 @@ class SemanticIndex(nn.Layer):
     def pool(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Return the pooled output before the linear layer, [texts, encoder's width]."""
         how, layer = self.settings.pooling, self.settings.pooling_layer
+        if self.training and self.settings.training_pooling:
+            how = self.settings.training_pooling
         if token_type_ids is None:
             token_type_ids = paddle.zeros_like(input_ids)
         every = layer != -1 and how != "pooler"
-        output = self.ptm(input_ids, token_type_ids, output_hidden_states=every, return_dict=True)
+        output = self.ptm(input_ids, token_type_ids=token_type_ids, output_hidden_states=every, return_dict=True)
         if how == "pooler":
             return output.pooler_output
         hidden = output.hidden_states[layer] if every else output.last_hidden_state
@@ -104,6 +131,9 @@ class SemanticIndex(nn.Layer):
 
 def _settle(flags: dict[str, Any], stored: EncoderSettings, where: str) -> None:
     """Refuse flags that say other than the checkpoint; a shorter or longer max_seq_length is the user's choice."""
+    if flags.get("infer_with_fc_pooler") and stored.pooling != "pooler":
+        raise UserError(f"--infer_with_fc_pooler contradicts the checkpoint {where}, whose pooling is "
+                        f"{stored.pooling}; leave the flag out")
     for name in ("output_emb_size", "pooling", "pooling_layer"):
         given = flags.get(name)
         if given is not None and given != getattr(stored, name):
@@ -122,10 +152,17 @@ def _check_shape_flag(name: str | None, config: Any, stored: EncoderSettings, wh
         keys = ("hidden_size", "num_hidden_layers", "vocab_size")
         if all(given.get(key, getattr(config, key)) == getattr(config, key) for key in keys):
             return
-    elif os.path.isdir(stored.encoder) or os.path.basename(name) == os.path.basename(stored.encoder):
-        return  # the encoder was read from a directory whose name says nothing
+    elif os.path.basename(name) == os.path.basename(stored.encoder.rstrip("/")):
+        return  # the same encoder, named with another path
     raise UserError(f"--model_name_or_path {name} contradicts the checkpoint {where}, made with "
                     f"{stored.encoder}; leave the flag out")
+
+
+def _check_length(settings: EncoderSettings, config: Any) -> None:
+    longest = getattr(config, "max_position_embeddings", settings.max_seq_length)
+    if settings.max_seq_length > longest:
+        raise UserError(f"--max_seq_length {settings.max_seq_length}: {settings.encoder} reads at most "
+                        f"{longest} tokens")
 
 
 def _quiet() -> None:
@@ -202,14 +239,19 @@ def read_settings(directory: str) -> EncoderSettings | None:
     return settings
 
 
-def fingerprint(params_path: str) -> str:
-    """Return a SHA-256 over weights and settings: two encoders with the same one give the same vectors."""
-    directory, weights = locate(params_path)
-    digest = hashlib.sha256()
-    for path in (weights, os.path.join(directory, SETTINGS), os.path.join(directory, "vocab.txt")):
-        if os.path.isfile(path):
-            with open(path, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+def fingerprint(params_path: str, model: SemanticIndex, tokenizer: TextTokenizer) -> str:
+    """Return a SHA-256 over weights, shape, settings and vocabulary: encoders with the same one give the same vectors.
+
+    params_path: where the model was loaded from.
+    """
+    with open(locate(params_path)[1], "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    settings = {key: value for key, value in asdict(model.settings).items()
+                if key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")}
+    shape = {key: value for key, value in model.ptm.config.to_dict().items()
+             if isinstance(value, (int, float, str)) and not re.search("dropout|version|path|prob", key)}
+    for part in (settings, shape, tokenizer.tokenizer.get_vocab(), tokenizer.lowercase):
+        digest.update(json.dumps(part, sort_keys=True, ensure_ascii=False).encode())
     return digest.hexdigest()
 
 
@@ -274,6 +316,7 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
             config.hidden_dropout_prob = config.attention_probs_dropout_prob = flags["dropout"]
         if flags.get("max_seq_length"):
             settings.max_seq_length = flags["max_seq_length"]
+        _check_length(settings, config)
         model = SemanticIndex(AutoModel.from_config(config), settings, head_dropout)
         tokenizer = TextTokenizer(tokenizer_files, settings.max_seq_length)
     load_weights(model, weights)
@@ -295,10 +338,28 @@ def create(name: str, flags: dict[str, Any], texts: Iterable[str] = (), head: st
              if flags.get(key) is not None}
     # An untrained pooler and [CLS] say nothing of the text, the mean over its tokens does.
     settings = EncoderSettings(name, **{"pooling": "mean" if from_scratch else "pooler", "head": head} | given)
-    longest = getattr(ptm.config, "max_position_embeddings", settings.max_seq_length)
-    if settings.max_seq_length > longest:
-        raise UserError(f"--max_seq_length {settings.max_seq_length}: {name} reads at most {longest} tokens")
+    _choose_simcse_pooling(settings, flags)
+    _check_length(settings, ptm.config)
     return SemanticIndex(ptm, settings, head_dropout), TextTokenizer(tokenizer, settings.max_seq_length)
+
+
+def _choose_simcse_pooling(settings: EncoderSettings, flags: dict[str, Any]) -> None:
+    """Settle what --infer_with_fc_pooler means; absent from the flags of other heads.
+
+    Given: training and inference go through the pooler's layer. Left out: as in Gao et al. 2021 (arXiv 2104.08821,
+    section 6.3) the layer serves training and inference takes [CLS] as it is. With a linear layer behind, what it
+    reads must be the same in both, so there the pooler is left out of training too.
+    """
+    wanted = flags.get("infer_with_fc_pooler")
+    if wanted is None:
+        return
+    if wanted:
+        if flags.get("pooling") not in (None, "pooler"):
+            raise UserError(f"--infer_with_fc_pooler contradicts --pooling {flags['pooling']}; leave one of them out")
+        settings.pooling = "pooler"
+    elif settings.pooling == "pooler" and flags.get("pooling") is None:
+        settings.pooling = "cls"
+        settings.training_pooling = "" if settings.output_emb_size else "pooler"
 
 
 def save(model: SemanticIndex, tokenizer: TextTokenizer, directory: str) -> None:

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # the recipe says sh
 # Build the index of the corpus (or use the one in INDEX_DIR) and recall RECALL_NUM texts a query.
 # Every value can be set from the environment; flags given on the command line are passed on.
 # shellcheck source=scripts/launch.sh

@@ -11,7 +11,7 @@ fail() { echo "error: $*" >&2; exit 2; }
 lock=main gpu=no
 for flag in "$@"; do
     case $flag in
-        --test) lock=test ;;
+        --test) lock="test" ;;
         --gpu) gpu=yes ;;
         *) fail "unknown flag $flag; known: --test --gpu" ;;
     esac

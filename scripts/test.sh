@@ -7,6 +7,6 @@ export PATH="$PWD/.venv/bin:$PATH"
 echo "+ ruff check ."
 ruff check .
 echo "+ mypy"
-mypy --no-error-summary ./*.py models benchmarks
+mypy --no-error-summary --explicit-package-bases ./*.py models benchmarks deploy
 echo "+ pytest"
 exec python -m pytest "$@"

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # the recipe says sh
 # Train with in-batch negatives. Every value can be set from the environment: EPOCHS=1 bash scripts/train_batch_neg.sh
 # Flags given on the command line are passed on: bash scripts/train_batch_neg.sh --resume
 # shellcheck source=scripts/launch.sh

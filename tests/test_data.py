@@ -172,9 +172,10 @@ def brute_mask(samples, chosen):
     pairs = [row[:2] for row in samples]
     near = {frozenset(pair) for pair in pairs}
     batch = [samples[i] for i in chosen]
-    candidates = [row[column] for column in range(1, len(batch[0])) for row in batch]
-    return [[j != i and any(c == a or frozenset((a, c)) in near for a in row[:2]) for j, c in enumerate(candidates)]
-            for i, row in enumerate(batch)]
+    # a positive stands for both texts of its pair, a hard negative for itself
+    candidates = [row[:2] for row in batch] + [[text] for column in range(2, len(batch[0])) for text in [r[column] for r in batch]]
+    return [[j != i and any(c == a or frozenset((a, c)) in near for a in row[:2] for c in texts)
+             for j, texts in enumerate(candidates)] for i, row in enumerate(batch)]
 
 
 @given(st.lists(st.tuples(*[st.sampled_from("abcdefghij")] * 3).map(list), min_size=2, max_size=15), st.booleans())
@@ -182,13 +183,16 @@ def brute_mask(samples, chosen):
 def test_false_negatives_are_those_of_the_definition(samples, hard):
     samples = samples if hard else [row[:2] for row in samples]
     data = training_set(samples)
-    mask = data.positives.mask(data.rows.T)
+    mask = data.positives.mask(data.batch(np.arange(len(samples))).ids)
     assert mask.tolist() == brute_mask(samples, range(len(samples)))
 
 
 def test_mask_of_texts_alone():
     data = training_set([["a"], ["b"], ["a"]])
-    assert data.positives.mask(data.rows.T).tolist() == [[False, False, True], [False] * 3, [True, False, False]]
+    batch = data.batch(np.arange(3))
+    assert batch.ids.tolist() == [[0, 1, 0], [0, 1, 0]] and data.columns == 2
+    assert data.positives.mask(batch.ids).tolist() == [[False, False, True], [False] * 3, [True, False, False]]
+    assert data.shared_texts() == 2
 
 
 def test_shared_texts_are_counted():

@@ -57,7 +57,7 @@ def test_b7_recall_is_never_above_100(tmp_path):
     assert "recalls 'p' twice" in fail(*command, cwd=tmp_path)
     done = run(*command, "--skip_bad_lines", cwd=tmp_path)
     assert "recall@5=100.0" in done.stdout and "2 malformed lines skipped" in done.stderr
-    hits = metrics.first_hits({"q": ["x", "p", "p"]}, {"q": ["p"]})
+    hits = metrics.hit_ranks({"q": ["x", "p", "p"]}, {"q": ["p"]})
     assert hits == [[2]] and metrics.recall_at(hits, 5) == 1.0
 
 
@@ -99,7 +99,7 @@ def test_b10_a_query_that_recalls_itself_neither_counts_nor_merges(tmp_path, pla
         results.append((f"q{i}", texts))
     # without itself the positive is ninth
     assert evaluate(tmp_path, pairs, results, "--recall_num", 10) == ["recall@1=0.0", "recall@5=0.0", "recall@10=100.0"]
-    assert metrics.first_hits(dict(results), {f"q{i}": [f"p{i}"] for i in range(3)}) == [[9]] * 3
+    assert metrics.hit_ranks(dict(results), {f"q{i}": [f"p{i}"] for i in range(3)}) == [[9]] * 3
 
 
 def test_b10_a_query_that_is_its_own_positive_counts(tmp_path):
@@ -158,6 +158,20 @@ def test_formats(tmp_path):
     table = evaluate(tmp_path, pairs, results, tmp_path / "second.txt")
     assert table[0].split()[:2] == ["recall@1", "recall@5"]
     assert table[1].split()[:2] == ["result.txt", "50.00"] and table[2].split()[:2] == ["second.txt", "100.00"]
+
+
+def test_labelled_pairs_count_where_they_match(tmp_path):
+    command = files(tmp_path, [("q", "a"), ("q", "b"), ("r", "c")], [("q", ["b", "a"]), ("r", ["c"])])
+    (tmp_path / "pairs.csv").write_text("q\ta\t1\nq\tb\t0\nr\tc\t0\n")
+    done = run(*command, cwd=tmp_path)
+    assert done.stdout.splitlines()[:2] == ["recall@1=0.0", "recall@5=100.0"] and "2 label-0 lines" in done.stderr
+    (tmp_path / "pairs.csv").write_text("q\ta\t0\n")
+    assert "no pair has a label above 0" in fail(*command, cwd=tmp_path)
+
+
+def test_a_list_shorter_than_recall_num_is_said(tmp_path):
+    done = run(*files(tmp_path, [("q", "a")], [("q", ["b", "a"])]), cwd=tmp_path)
+    assert "the longest list holds 2 texts" in done.stderr and "recall@50=100.0" in done.stdout
 
 
 def test_unwritable_result_tsv_is_a_warning(tmp_path):

@@ -92,3 +92,16 @@ def test_stuck_is_the_loss_of_vectors_all_alike(margin, columns):
     assert float(head([same] * columns)) == pytest.approx(head.stuck(8, columns), rel=1e-4)
     if margin == 0:
         assert head.stuck(8, columns) == pytest.approx(math.log(8))
+
+
+def test_symmetric_gap_is_measured_against_each_sides_own_positive():
+    query, positive = (paddle.to_tensor(np.float32(x)) for x in ([[1, 0], [0.6, 0.8]], [[1, 0], [0, 1]]))
+    # cosines [[1, 0], [.6, .8]]: no query has a candidate above its positive by .1; nor has a positive
+    assert float(InBatchNegative(0, 10, True, gap=0.1)([query, positive])) == pytest.approx(
+        float(InBatchNegative(0, 10, True)([query, positive])))
+    positive = paddle.to_tensor(np.float32([[0.8, 0.6], [0.6, -0.8]]))
+    # cosines [[.8, .6], [.96, -.28]]: 0.96 is above both positives of its row and of its column
+    loss = float(InBatchNegative(0, 10, True, gap=0.1)([query, positive]))
+    back = np.logaddexp(10 * -0.28, 10 * 0.6) - 10 * -0.28  # of the second positive, whose rival is .6, masked too
+    forth = np.logaddexp(8, 6) - 8
+    assert back > 1 and loss == pytest.approx((forth / 2 + 0 / 2) / 2, rel=1e-4)

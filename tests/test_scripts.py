@@ -111,6 +111,9 @@ def test_an_index_is_built_once_and_used_again(checkpoint, toy, tmp_path):
     with open(tmp_path / "index" / "index.bin", "r+b") as file:
         file.truncate(100)
     assert "truncated or altered" in fail(*other)
+    (tmp_path / "index" / "index.json").unlink()
+    assert "is there, but is no index" in fail(*other, "--rebuild_index")
+    assert (tmp_path / "index" / "texts.txt").exists()
 
 
 def test_an_index_of_another_encoder_is_refused(checkpoint, toy, tmp_path):
@@ -177,11 +180,12 @@ def sentences(path):
     return {text for line in path.read_text().splitlines() for text in line.split("\t")}
 
 
-@pytest.mark.parametrize("flags", [[], ["--hold_out", "topics"], ["--positives", 2]])
+@pytest.mark.parametrize("flags", [[], ["--hold_out", "topics"], ["--positives", 3]])
 def test_split_of_groups_puts_each_sentence_on_one_side(tmp_path, flags):
     groups = [[f"题{i}问{j}" for j in range(8)] for i in range(40)]
     (tmp_path / "groups.tsv").write_text("".join("\t".join(group) + "\n" for group in groups))
-    command = ["split_data.py", "--input_file", tmp_path / "groups.tsv", "--dev", 0.2, "--test", 0.3, *flags]
+    command = ["split_data.py", "--input_file", tmp_path / "groups.tsv", "--groups", "--dev", 0.2, "--test",
+               0.3, *flags]
     succeed(*command, "--output_dir", tmp_path / "a")
     sides = [sentences(tmp_path / "a" / f"{name}.csv") for name in ("train", "dev", "test")]
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
@@ -211,8 +215,11 @@ def test_split_of_pairs_keeps_connected_pairs_together(tmp_path):
 
 def test_a_sentence_in_two_groups_is_an_error(tmp_path):
     (tmp_path / "g.tsv").write_text("a\tb\tc\nd\te\ta\n")
-    assert "'a' stands in two groups" in fail("split_data.py", "--input_file", tmp_path / "g.tsv", "--output_dir",
-                                              tmp_path / "s")
+    command = ["split_data.py", "--input_file", tmp_path / "g.tsv", "--output_dir", tmp_path / "s"]
+    assert "'a' stands in two groups" in fail(*command, "--groups")
+    assert "g.tsv:1: 3 columns; expected text<TAB>text, or groups with --groups" in fail(*command)
+    (tmp_path / "g.tsv").write_text("a\tb\n")
+    assert "dev.csv would be empty" in fail(*command) and not (tmp_path / "s").exists()
 
 
 def test_corpus_holds_training_sentences_and_second_columns_once(tmp_path):
@@ -236,7 +243,7 @@ def train(toy, tmp_path, *flags):
 
 @pytest.mark.parametrize(("content", "message"), [
     (None, "no such file"), ("", "is empty"), ("一句话\n", ":1: 1 column"), ("a\tb\nc\td\te\n", ":2: 3 columns"),
-    (b"a\tb\n\xff\xfe\tc\n", ":2: invalid UTF-8"), ("a\tb\t1\nc\td\t0\n", "labels 0 and 1"), ("a\tb\n", "give no batch"),
+    (b"a\tb\n\xff\xfe\tc\n", ":2: invalid UTF-8"), ("a\tb\t1\nc\td\t0\n", "look like labels"), ("a\tb\n", "give no batch"),
 ])
 def test_bad_training_files(toy, tmp_path, content, message):
     path = tmp_path / "train.csv"
@@ -262,6 +269,9 @@ def test_a_directory_for_a_file(toy, tmp_path):
     (["--model_name_or_path", "./no-such-dir"], "no such directory"),
     (["--init_from_ckpt", "nowhere/model_state.pdparams"], "no such checkpoint"),
     (["--early_stopping", "3"], "--early_stopping needs --dev_set_file"),
+    (["--resume", "--overwrite"], "not allowed with argument"),
+    (["--margin", "nan"], "a finite number"),
+    (["--pooling", "pooler", "--pooling_layer", "0"], "the pooler reads the last layer"),
 ])
 def test_bad_flags(toy, tmp_path, flags, message):
     assert message in fail(*train(toy, tmp_path, *flags), timeout=60)
@@ -346,7 +356,8 @@ def test_shell_scripts_take_overrides_and_fail_when_a_step_fails(toy, tmp_path):
                         "RECALL_NUM": "10", "INDEX_DIR": str(tmp_path / "index"), "BATCH_SIZE": "8"}
 
     def shell(name, *flags, **more):
-        return subprocess.run(["bash", str(ROOT / "scripts" / name), *flags], env=env | more, capture_output=True,
+        # sh, as in the recipe's documents: not bash on Debian
+        return subprocess.run(["sh", str(ROOT / "scripts" / name), *flags], env=env | more, capture_output=True,
                               text=True, timeout=200)
 
     for name, flags in (("train_batch_neg.sh", ()), ("run_build_index.sh", ()), ("evaluate.sh", ("--result_tsv", ""))):

@@ -9,11 +9,13 @@ import pytest
 from conftest import FRAMES, SUBJECTS
 from paddle import nn
 
+from ann_util import IndexSettings
 from checkpoints import Checkpoints
-from data import TrainingSet
+from data import Corpus, TrainingSet
 from models.in_batch_negative import InBatchNegative
 from models.semantic_index import create, load
 from options import UserError
+from retrieval import DevRecall
 from trainer import Schedule, Trainer, _Watch, train
 
 PAIRS = [[FRAMES[i].format(subject), FRAMES[j].format(subject)] for subject in SUBJECTS for i, j in ((0, 1), (1, 0), (2, 3))]
@@ -181,9 +183,10 @@ def test_keep_checkpoints_keeps_the_newest_and_the_best(tmp_path):
 
 def test_unknown_best_metric(tmp_path):
     model, tokenizer, data = setup()
-    with pytest.raises(UserError, match="--best_metric recall@3: the evaluation gives recall@1"):
+    with pytest.raises(UserError, match="--best_metric recall@3: the evaluation gives recall@1, mrr@10"):
         train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, best_metric="recall@3", eval_steps=1),
-              evaluate=lambda _: {"recall@1": 1.0})
+              evaluate=DevRecall([["a", "b"]], Corpus.from_texts(["b"]), tokenizer, 8, 1, IndexSettings()))
+    assert not os.path.exists(tmp_path / "latest")  # told before the training
 
 
 def test_accumulated_gradients_are_the_mean_of_the_batches(tmp_path):
@@ -237,7 +240,7 @@ def test_false_negatives_are_masked_only_when_asked(tmp_path):
 
     for mask in (True, False):
         Trainer(model, tokenizer, Looking(), data, schedule(tmp_path), mask).loss(batch)
-    assert seen[0].numpy().sum() == 5 and seen[1] is None
+    assert seen[0].numpy().sum() == 6 and seen[1] is None
 
 
 def test_vectors_come_back_in_the_order_of_the_samples(tmp_path):
@@ -256,7 +259,7 @@ def test_vectors_come_back_in_the_order_of_the_samples(tmp_path):
 
 def test_too_little_data_is_an_error(tmp_path):
     model, tokenizer, _ = setup()
-    with pytest.raises(UserError, match="1 training sample give no batch"):
+    with pytest.raises(UserError, match="1 training sample with --batch_size 8 give no batch"):
         train(model, tokenizer, InBatchNegative(), TrainingSet(PAIRS[:1], tokenizer, 8), schedule(tmp_path))
 
 
