@@ -12,8 +12,8 @@ import numpy as np
 from data import Corpus
 from options import UserError
 
-# Up to here exact search answers one query at a time no slower than hnsw, and needs no build
-# (benchmarks/index_crossover.py; docs/results.md).
+# Up to here exact search answers a query at a time within 0.2 ms of hnsw, misses nothing, and needs no build,
+# which would pay only after 90,000 queries (benchmarks/index_crossover.py; docs/results.md).
 EXACT_UP_TO = 20_000
 FORMAT = 1
 
