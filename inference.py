@@ -1,0 +1,79 @@
+"""Vectors of texts: printed, or written as a NumPy file. With no text given, of a sample."""
+
+import os
+import stat
+import sys
+
+import options
+
+SAMPLE = ["信用卡丢了怎么挂失"]
+
+
+def parser() -> options.Parser:
+    """Return the command line."""
+    parser = options.Parser(__doc__)
+    options.add_device(parser)
+    options.add_checkpoint(parser)
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--text", nargs="+", metavar="TEXT", help="texts to encode")
+    group.add_argument("--text_file", metavar="FILE", help="a text a line; - is standard input, which is also read "
+                                                          "where it is a pipe or a file and no text is given")
+    parser.add_argument("--output_file", metavar="FILE.npy",
+                        help="write float32 [texts, width] there [printed: the shape, then the vectors]")
+    options.add_batch_size(parser, 32)
+    options.add_bad_lines(parser)
+    return parser
+
+
+def piped() -> bool:
+    """Tell whether somebody feeds standard input."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return False
+    return (stat.S_ISFIFO(mode) or stat.S_ISREG(mode)) and bool(sys.stdin.buffer.peek(1))  # type: ignore[union-attr]
+
+
+def main() -> None:
+    """Read, encode, print or write."""
+    args = parser().parse_args()
+    import numpy as np
+
+    import data
+    import runtime
+
+    source = args.text_file or (None if args.text or not piped() else "-")
+    texts: data.Corpus | list[str] = args.text or SAMPLE
+    rows = np.arange(len(texts))
+    if source:
+        texts, lines = data.read_corpus(source, args.skip_bad_lines)
+        rows = texts.inverse
+        if lines.blank or lines.bad:
+            runtime.warn(f"{source}{lines.notes()}: row i is the i-th line that was read")
+    elif args.text and not all(text.strip() for text in args.text):
+        raise options.UserError("--text: an empty text has no meaning to encode")
+    runtime.start(args.device, args.seed)
+    from encoder import check_finite, encode, report_cut
+    from models import semantic_index
+
+    model, tokenizer = semantic_index.load(args.params_path, vars(args))
+    vectors = encode(model, tokenizer, texts, args.batch_size)
+    report_cut(tokenizer)
+    if runtime.rank() > 0:
+        return
+    check_finite(vectors, args.params_path)
+    vectors = vectors[rows]
+    if args.output_file:
+        partial = f"{args.output_file}.partial-{os.getpid()}"
+        with open(partial, "wb") as file:
+            np.save(file, vectors)
+        os.replace(partial, args.output_file)
+        runtime.say(f"{args.output_file}: float32 {list(vectors.shape)}")
+        return
+    print(list(vectors.shape))
+    with np.printoptions(threshold=sys.maxsize, linewidth=120):
+        print(vectors)
+
+
+if __name__ == "__main__":
+    options.run(main)
