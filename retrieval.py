@@ -8,7 +8,7 @@ import numpy as np
 
 import metrics
 import runtime
-from ann_util import EXACT_UP_TO, IndexSettings, TextIndex, build_index, check_directory, read_meta
+from ann_util import EXACT_UP_TO, ExactIndex, IndexSettings, TextIndex, build_index, check_directory, read_meta
 from data import Corpus, group_pairs
 from encoder import check_finite, encode
 from models.semantic_index import SemanticIndex
@@ -62,6 +62,15 @@ class DevRecall:
                 stamp = time.strftime("%Y%m%d-%H%M%S")
                 file.write("\t".join([stamp, *(str(value) for value in result.values())]) + "\n")
         return result | {"mrr@10": round(100 * metrics.mrr_at(hits, 10), 3)}
+
+
+def recall_of_vectors(pairs: Sequence[Sequence[str]], corpus: Corpus,
+                      vectors_of: Callable[[Sequence[str]], np.ndarray]) -> dict[str, float]:
+    """Return {'recall@1': percent, ...} of exact search. vectors_of: from texts to unit vectors, float32."""
+    positives = group_pairs(pairs)
+    ids, scores = ExactIndex(vectors_of(corpus.slice(0, len(corpus)))).search(vectors_of(list(positives)), 50)
+    found = {query: [text for text, _ in row] for query, row in ranked(list(positives), ids, scores, corpus)}
+    return metrics.recalls(metrics.hit_ranks(found, positives), 50)
 
 
 def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSettings) -> TextIndex | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from deploy.python.serving.predictor import name_the_instruction_set
 from options import UserError
 
 
@@ -69,16 +70,7 @@ def progress(total: int, unit: str, title: str, lines: bool = True) -> Any:
 
 def _prepare_environment() -> None:
     """Set what the native libraries read once, before paddle is imported."""
-    # The MKL inside paddle takes its slowest path on processors of other makers. Naming the AVX2 path
-    # is 3.4 times faster on an AMD EPYC (48 -> 167 GFLOPS); see docs/performance.md.
-    try:
-        with open("/proc/cpuinfo") as info:
-            processor = info.read(4096)
-        if "AuthenticAMD" in processor and " avx2" in processor:
-            os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
-    except OSError:
-        pass  # not Linux: nothing to gain
-    os.environ.setdefault("GLOG_minloglevel", "2")
+    name_the_instruction_set()
     warnings.filterwarnings("ignore")  # of paddle's imports; ours are printed by warn()
     logging.getLogger().setLevel(logging.WARNING)
 

@@ -1,0 +1,54 @@
+"""Export a checkpoint for serving: static graph of Paddle, on request ONNX and int8, checked against the model."""
+
+import options
+
+
+def parser() -> options.Parser:
+    """Return the command line."""
+    parser = options.Parser(__doc__)
+    options.add_checkpoint(parser)
+    parser.add_argument("--output_path", default="./output", metavar="DIR",
+                        help="directory to write; an earlier export there is replaced [./output]")
+    parser.add_argument("--format", nargs="+", choices=["paddle", "onnx", "int8"], default=["paddle"],
+                        help="what to write beside Paddle's static graph: onnx for onnxruntime, int8 with weights "
+                             "of 8 bits, faster and smaller at some loss [paddle]")
+    parser.add_argument("--dev_set_file", *options.PAIR_FLAGS, dest="dev_set_file", metavar="FILE",
+                        help="lines of query<TAB>positive: print what each format recalls")
+    parser.add_argument("--corpus_file", metavar="FILE", help="texts to recall from, for --dev_set_file")
+    options.add_bad_lines(parser)
+    return parser
+
+
+def main() -> None:
+    """Load, export, compare."""
+    args = parser().parse_args()
+    if bool(args.dev_set_file) != bool(args.corpus_file):
+        raise options.UserError("--dev_set_file and --corpus_file go together")
+    import data
+    import runtime
+
+    pairs = data.read_pairs(args.dev_set_file, (2, 3), args.skip_bad_lines)[0] if args.dev_set_file else []
+    corpus = data.read_corpus(args.corpus_file, args.skip_bad_lines)[0] if args.corpus_file else None
+    runtime.start("cpu")
+    from encoder import encode_texts
+    from models import semantic_index
+    from retrieval import recall_of_vectors
+    from static_graph import export, open_export
+
+    model, tokenizer = semantic_index.load(args.params_path, vars(args))
+    found = export(model, tokenizer, args.output_path, args.format, args.params_path)
+    for form, (difference, cosine) in found.items():
+        runtime.say(f"{form}: largest difference to the dynamic graph {difference:.2g}, smallest cosine {cosine:.6f}")
+    runtime.say(f"exported to {args.output_path}")
+    if corpus is None:
+        return
+    ways = {"dynamic": lambda texts: encode_texts(model, tokenizer, texts, 64)}
+    ways |= {form: lambda texts, form=form: open_export(args.output_path, form).encode(texts, 64)  # type: ignore[misc]
+             for form in found}
+    for name, encode in ways.items():
+        recalls = recall_of_vectors(pairs, corpus, encode)
+        runtime.say(f"{name:<8}" + "  ".join(f"{metric}={value}" for metric, value in recalls.items()))
+
+
+if __name__ == "__main__":
+    options.run(main)

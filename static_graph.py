@@ -1,0 +1,147 @@
+"""A checkpoint to a directory that serves: static graph, ONNX, int8, tokenizer, manifest. Checked against the model."""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import paddle
+
+from deploy.python.serving import predictor as serving
+from encoder import encode_texts
+from models.semantic_index import SETTINGS, SemanticIndex
+from options import UserError
+from text_tokenizer import TextTokenizer
+
+FORMATS = ("paddle", "onnx", "int8")
+VOCABULARY = "vocabulary.json"
+# Lengths, scripts and shapes that an export must get right: one character to longer than any limit.
+SAMPLES = ["退", "信用卡丢了怎么挂失", "怎么查快递到哪了？", "APP 打不开，提示 error 404", "余额￥100.50→转账½ 😀🫨",
+           "how do I reset my password", "花呗分期还款日可以改吗，改了以后这个月的账单怎么算" * 3, "很长" * 600]
+AGREEMENT = 1e-4
+
+
+@contextlib.contextmanager
+def whole_directory(path: str) -> Iterator[str]:
+    """Yield a directory to fill that takes the name `path` when it is whole; an earlier export there is replaced.
+
+    Raises UserError where `path` is something else than an export or an empty directory.
+    """
+    path = os.path.realpath(path)
+    if os.path.isfile(path) or (os.path.isdir(path) and os.listdir(path)
+                                and not os.path.isfile(os.path.join(path, serving.MANIFEST))):
+        raise UserError(f"--output_path {path}: is there, but is no exported directory; name another one")
+    partial, old = f"{path}.partial", f"{path}.old"
+    for left in (partial, old):  # of a killed run
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        os.makedirs(partial)
+        yield partial
+        if os.path.isdir(path):
+            os.rename(path, old)
+        os.rename(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class _Graph(paddle.nn.Layer):
+    """The model as it is turned static; to_static changes the layer it is given."""
+
+    def __init__(self, model: SemanticIndex) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: paddle.Tensor, token_type_ids: paddle.Tensor) -> paddle.Tensor:
+        return self.model(input_ids, token_type_ids)
+
+
+def write_graph(model: SemanticIndex, directory: str) -> None:
+    """Write Paddle's static graph and weights; inputs are int64 [texts, tokens], both dimensions free."""
+    spec = [paddle.static.InputSpec([None, None], "int64", name) for name in ("input_ids", "token_type_ids")]
+    graph = paddle.jit.to_static(_Graph(model), input_spec=spec, full_graph=True)
+    graph.eval()  # dropout off: a graph that was traced in training gives other vectors at every call
+    paddle.jit.save(graph, os.path.join(directory, "inference"))
+
+
+def write_onnx(directory: str) -> None:
+    """Turn the static graph of a directory into ONNX."""
+    import paddle2onnx
+
+    paddle2onnx.export(os.path.join(directory, serving.GRAPH), os.path.join(directory, serving.WEIGHTS),
+                       os.path.join(directory, serving.ONNX), opset_version=17, verbose=False)
+
+
+def write_int8(directory: str) -> None:
+    """Quantise the ONNX graph of a directory: weights of matrix products to int8, activations as they come."""
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError:
+        raise UserError("--format int8 needs onnxruntime: pip install onnxruntime") from None
+    quantize_dynamic(os.path.join(directory, serving.ONNX), os.path.join(directory, serving.INT8), per_channel=True,
+                     weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+
+
+def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: str, source: str) -> None:
+    """Write semantic_index.json, the tokenizer and manifest.json with the checksums of all files."""
+    tokenizer.save(directory)
+    about: dict[str, object] = {"kind": "paddlenlp"}
+    if tokenizer.vocabulary is not None:
+        settings = asdict(tokenizer.vocabulary)
+        with open(os.path.join(directory, VOCABULARY), "w", encoding="utf-8") as file:
+            json.dump(settings.pop("ids"), file, ensure_ascii=False)
+        about = {"kind": "wordpiece", "vocabulary": VOCABULARY, "settings": settings}
+    with open(os.path.join(directory, SETTINGS), "w", encoding="utf-8") as file:
+        json.dump(asdict(model.settings), file, ensure_ascii=False, indent=2)
+    versions = {}
+    for package in ("paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "tokenizers", "paddle2onnx", "onnxruntime"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    files = {name: serving.checksum(os.path.join(directory, name)) for name in sorted(os.listdir(directory))}
+    manifest = {
+        "format": serving.FORMAT, "source": source, "written": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "dimension": model.dimension, "max_seq_length": model.settings.max_seq_length,
+        "max_position_embeddings": getattr(model.ptm.config, "max_position_embeddings", model.settings.max_seq_length),
+        "tokenizer": about, "versions": versions, "files": files,
+    }
+    with open(os.path.join(directory, serving.MANIFEST), "w", encoding="utf-8") as file:
+        json.dump(manifest, file, ensure_ascii=False, indent=2)
+
+
+def export(model: SemanticIndex, tokenizer: TextTokenizer, output_path: str, formats: Sequence[str],
+           source: str) -> dict[str, tuple[float, float]]:
+    """Write an exported directory and compare it with the model before it gets its name.
+
+    Returns for each format (largest difference of a component, smallest cosine) over SAMPLES. Raises UserError where
+    the graphs in fp32 differ by more than AGREEMENT: nothing is left behind then.
+    """
+    with whole_directory(output_path) as directory:
+        write_graph(model, directory)
+        if set(formats) & {"onnx", "int8"}:
+            write_onnx(directory)
+        if "int8" in formats:
+            write_int8(directory)
+            if "onnx" not in formats:
+                os.unlink(os.path.join(directory, serving.ONNX))
+        write_manifest(model, tokenizer, directory, source)
+        truth = encode_texts(model, tokenizer, SAMPLES, 4)
+        found = {}
+        for form in dict.fromkeys(("paddle", *formats)):
+            vectors = open_export(directory, form).encode(SAMPLES, 4)
+            cosines = np.einsum("ij,ij->i", vectors, truth) / np.linalg.norm(vectors, axis=1)
+            found[form] = float(np.abs(vectors - truth).max()), float(cosines.min())
+            if form != "int8" and not found[form][0] <= AGREEMENT:
+                raise UserError(f"the {form} graph differs from the model by {found[form][0]:.2g}, more than "
+                                f"{AGREEMENT:g}; nothing was written to {output_path}")
+    return found
+
+
+def open_export(directory: str, form: str, threads: int | None = None) -> serving.Predictor:
+    """Open an exported directory in one of FORMATS, on a CPU."""
+    return serving.Predictor(directory, engine="paddle" if form == "paddle" else "onnx",
+                             precision="int8" if form == "int8" else "fp32", threads=threads or os.cpu_count() or 1)
