@@ -4,13 +4,12 @@ import logging
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from deploy.python.serving.predictor import name_the_instruction_set
+from deploy.python.serving.predictor import prepare_environment
 from options import UserError
 
 
@@ -68,19 +67,13 @@ def progress(total: int, unit: str, title: str, lines: bool = True) -> Any:
     return tqdm(total=total, unit=unit, desc=title, disable=None if rank() == 0 else True, leave=False, smoothing=0.05)
 
 
-def _prepare_environment() -> None:
-    """Set what the native libraries read once, before paddle is imported."""
-    name_the_instruction_set()
-    warnings.filterwarnings("ignore")  # of paddle's imports; ours are printed by warn()
-    logging.getLogger().setLevel(logging.WARNING)
-
-
 def start(device: str = "auto", seed: int = 0) -> str:
     """Import paddle, choose the device, join the other processes and seed; return the device's name.
 
     Raises UserError where this machine or this build of paddle lacks the device.
     """
-    _prepare_environment()
+    prepare_environment()
+    logging.getLogger().setLevel(logging.WARNING)
     told = "OMP_NUM_THREADS" in os.environ  # paddle sets it to 1 when imported, and then computes with one thread
     import paddle
 

@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 import paddle
@@ -69,22 +72,60 @@ def write_graph(model: SemanticIndex, directory: str) -> None:
     paddle.jit.save(graph, os.path.join(directory, "inference"))
 
 
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Send what native code and foreign loggers write to standard output and error nowhere."""
+    sys.stdout.flush()
+    kept, level = [os.dup(1), os.dup(2)], logging.getLogger().level
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    logging.disable(logging.WARNING)
+    try:
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        for number, copy in enumerate(kept, 1):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)
+        logging.disable(logging.NOTSET)
+        logging.getLogger().setLevel(level)
+
+
 def write_onnx(directory: str) -> None:
-    """Turn the static graph of a directory into ONNX."""
+    """Turn the static graph of a directory into ONNX, what is constant in it computed once and for all."""
     import paddle2onnx
 
-    paddle2onnx.export(os.path.join(directory, serving.GRAPH), os.path.join(directory, serving.WEIGHTS),
-                       os.path.join(directory, serving.ONNX), opset_version=17, verbose=False)
+    onnxruntime = _onnxruntime()
+    raw, file = os.path.join(directory, "raw.onnx"), os.path.join(directory, serving.ONNX)
+    with _silence():
+        paddle2onnx.export(os.path.join(directory, serving.GRAPH), os.path.join(directory, serving.WEIGHTS), raw,
+                           opset_version=17, verbose=False)
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    settings.optimized_model_filepath, settings.log_severity_level = file, 3
+    # Weights behind transpositions are no constants to the quantiser: it would leave them in fp32 without a word.
+    onnxruntime.InferenceSession(raw, settings, providers=["CPUExecutionProvider"])
+    os.unlink(raw)
 
 
 def write_int8(directory: str) -> None:
     """Quantise the ONNX graph of a directory: weights of matrix products to int8, activations as they come."""
+    _onnxruntime()
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _silence():
+        # Weights of 7 bits: with 8 the sums of processors without VNNI overflow, and cosines fell to 0.978.
+        quantize_dynamic(os.path.join(directory, serving.ONNX), os.path.join(directory, serving.INT8), per_channel=True,
+                         reduce_range=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+
+
+def _onnxruntime() -> Any:
     try:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
+        import onnxruntime
     except ImportError:
-        raise UserError("--format int8 needs onnxruntime: pip install onnxruntime") from None
-    quantize_dynamic(os.path.join(directory, serving.ONNX), os.path.join(directory, serving.INT8), per_channel=True,
-                     weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+        raise UserError("--format onnx and int8 need onnxruntime: bash scripts/setup.sh --onnx installs it") from None
+    return onnxruntime
 
 
 def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: str, source: str) -> None:

@@ -28,10 +28,10 @@ SETTINGS = {
 
 def child(mkl: bool, stride: bool, threads: int) -> dict[str, float]:
     """Measure under one setting; called in a process that has not imported paddle."""
-    import runtime
+    from deploy.python.serving.predictor import prepare_environment
 
     if mkl:
-        runtime._prepare_environment()
+        prepare_environment()
     import numpy as np
     import paddle
 

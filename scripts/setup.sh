@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Make .venv from the committed locks. Run again at will: what is there is only checked.
 #   bash scripts/setup.sh          what the scripts need
-#   bash scripts/setup.sh --test   and what the tests need
+#   bash scripts/setup.sh --onnx   and onnxruntime, for ONNX and int8
+#   bash scripts/setup.sh --test   and what the tests need, onnxruntime included
 #   bash scripts/setup.sh --gpu    with the GPU build of paddle, from Paddle's own index (CUDA=cu118, cu126, cu129)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,9 +12,10 @@ fail() { echo "error: $*" >&2; exit 2; }
 lock=main gpu=no
 for flag in "$@"; do
     case $flag in
+        --onnx) [ $lock = "test" ] || lock=onnx ;;
         --test) lock="test" ;;
         --gpu) gpu=yes ;;
-        *) fail "unknown flag $flag; known: --test --gpu" ;;
+        *) fail "unknown flag $flag; known: --test --onnx --gpu" ;;
     esac
 done
 

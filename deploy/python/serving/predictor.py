@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,9 +18,10 @@ GRAPH, WEIGHTS, ONNX, INT8 = "inference.json", "inference.pdiparams", "model.onn
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
-def name_the_instruction_set() -> None:
-    """Take the MKL inside paddle off its slowest path on AMD's processors; before paddle is imported."""
-    # Naming the AVX2 path is 3.4 times faster on an AMD EPYC (48 -> 167 GFLOPS); see docs/performance.md.
+def prepare_environment() -> None:
+    """Set what native libraries read once, before paddle is imported, and silence its warnings."""
+    # The MKL inside paddle takes its slowest path on processors of other makers. Naming the AVX2 path makes matrix
+    # products 3 times as fast on an AMD EPYC; see docs/performance.md.
     try:
         with open("/proc/cpuinfo") as info:
             processor = info.read(4096)
@@ -28,6 +30,7 @@ def name_the_instruction_set() -> None:
     except OSError:
         pass  # not Linux: nothing to gain
     os.environ.setdefault("GLOG_minloglevel", "2")
+    warnings.filterwarnings("ignore")  # of paddle's imports: ours are printed
 
 
 def checksum(path: str) -> str:
@@ -92,7 +95,7 @@ class _PaddlenlpTokenizer:
 
 def paddle_engine(model_dir: str, device: str, precision: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from ids, int64 [texts, tokens], to vectors, by Paddle Inference."""
-    name_the_instruction_set()
+    prepare_environment()
     import paddle
     from paddle import inference
 
