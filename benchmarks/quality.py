@@ -1,4 +1,4 @@
-"""The recipe's strategies side by side: one encoder, one number of steps, several seeds. Makes a table of docs/results.md.
+"""The recipe's strategies side by side: one encoder, one number of steps, several seeds. For docs/results.md.
 
     python benchmarks/quality.py                                         the sample data, 3 seeds
     python benchmarks/quality.py --data DIR --seeds 1000 --encoder scratch-2x256 --steps 278 --flags ...
@@ -54,25 +54,31 @@ def measured(data: str, out: str, name: str) -> dict[str, float]:
     return json.loads(text)
 
 
+def file_name(method: str, seed: int) -> str:
+    """Return a name for the files of a run."""
+    return "".join(c if c.isalnum() else "_" for c in f"{method}_{seed}")
+
+
 def run(data: str, out: str, method: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
     """Train, recall and evaluate one method with one seed."""
     script, own, before = METHODS[method]
-    name = "".join(c if c.isalnum() else "_" for c in f"{method}_{seed}")
+    name = file_name(method, seed)
     result = f"{out}/{name}.json"
     if not os.path.isfile(result):
         start = ["--model_name_or_path", args.encoder]
         if before:
             run(data, out, before, seed, args)
-            start = ["--init_from_ckpt", f"{out}/{''.join(c if c.isalnum() else '_' for c in f'{before}_{seed}')}/latest"]
+            start = ["--init_from_ckpt", f"{out}/{file_name(before, seed)}/latest"]
         texts = f"{data}/train_unsupervised.csv" if script == SIMCSE else f"{data}/train.csv"
         shared = ["--epochs", "1000", "--max_steps", str(args.steps), *args.flags]
-        call(script, "--device", "cpu", *start, "--train_set_file", texts, "--save_dir", f"{out}/{name}",
-             "--overwrite", "--seed", str(seed), *shared, *own, threads=args.threads)
+        if not os.path.isdir(f"{out}/{name}/model_{args.steps if method != 'untrained' else 0}"):
+            call(script, "--device", "cpu", *start, "--train_set_file", texts, "--save_dir", f"{out}/{name}",
+                 "--overwrite", "--seed", str(seed), *shared, *own, threads=args.threads)
         call("recall.py", "--device", "cpu", "--params_path", f"{out}/{name}/latest", "--corpus_file",
              f"{data}/corpus.csv", "--similar_text_pair", f"{data}/test.csv", "--recall_num", "50",
-             "--recall_result_dir", out, "--recall_result_file", name, threads=args.threads)
+             "--recall_result_dir", out, "--recall_result_file", f"{name}.recall", threads=args.threads)
         with open(result, "w") as file:
-            json.dump(measured(data, out, name), file)
+            json.dump(measured(data, out, f"{name}.recall"), file)
         print(f"{method}, seed {seed}: done", file=sys.stderr, flush=True)
     with open(result) as file:
         return json.load(file)
@@ -109,11 +115,11 @@ def main() -> None:
             jobs = {(m, s): pool.submit(run, data, out, m, s, args) for m in wave for s in args.seeds}
             for m in wave:
                 rows[m] = [jobs[m, s].result() for s in args.seeds]
-    names = list(rows["BM25"])
-    print("| | " + " | ".join(f"@{name.split('@')[1]}" for name in names) + " |\n|---" + "|---:" * len(names) + "|")
+    columns = list(rows["BM25"][0])
+    print("| | " + " | ".join(f"@{name.split('@')[1]}" for name in columns) + " |\n|---" + "|---:" * len(columns) + "|")
     for method, results in rows.items():
         cells = []
-        for name in names:
+        for name in columns:
             values = [result[name] for result in results]
             spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.1f}{spread}")

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # the recipe says sh
+# The cosine of each pair of a file. Every value can be set from the environment; flags are passed on.
+# shellcheck source=scripts/launch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+LOG_DIR=${LOG_DIR:-predict_log}
+launch predict.py \
+    --device "${DEVICE:-auto}" \
+    --params_path "${PARAMS_PATH:-checkpoints/inbatch/latest}" \
+    --batch_size "${BATCH_SIZE:-128}" \
+    --text_pair_file "${TEXT_PAIR_FILE:-recall/test.csv}" \
+    "$@"
