@@ -27,7 +27,9 @@ def tokenizer(kind: str) -> Callable[[str], list[str]]:
 
     if kind == "word":
         import logging
+        import warnings
 
+        warnings.filterwarnings("ignore", category=UserWarning)  # of pkg_resources, which jieba still imports
         import jieba
 
         jieba.setLogLevel(logging.WARNING)
