@@ -343,9 +343,9 @@ def test_a_reader_that_leaves_early_is_no_error(toy, checkpoint, tmp_path):
     assert "Traceback" not in pipe.stderr and "Exception" not in pipe.stderr
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.sh")))
+@pytest.mark.parametrize("script", sorted([*ROOT.glob("scripts/*.sh"), *ROOT.glob("deploy/*/*.sh")]), ids=lambda p: p.name)
 def test_shell_scripts_parse(script):
-    subprocess.run(["bash", "-n", str(ROOT / "scripts" / script)], check=True)
+    subprocess.run(["bash", "-n", str(script)], check=True)
 
 
 def test_shell_scripts_take_overrides_and_fail_when_a_step_fails(toy, tmp_path):
@@ -365,6 +365,16 @@ def test_shell_scripts_take_overrides_and_fail_when_a_step_fails(toy, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.startswith("+ ")  # the command it runs
     assert "recall@10=" in done.stdout
+    more = {"TEXT_PAIR_FILE": str(toy / "dev.csv"), "OUTPUT_PATH": str(tmp_path / "output"), "MODEL_DIR": str(tmp_path / "output"),
+            "TEST_SET_FILE": "", "MAX_SEQ_LENGTH": "24"}
+    texts = tmp_path / "texts.csv"
+    texts.write_text((toy / "corpus.csv").read_text())
+    for name, own in (("predict.sh", {}), ("export_model.sh", {}), ("../deploy/python/deploy.sh", {}),
+                      ("train_hardest_neg.sh", {"SAVE_DIR": str(tmp_path / "hardest")}),
+                      ("train_simcse.sh", {"SAVE_DIR": str(tmp_path / "simcse"), "TRAIN_SET_FILE": str(texts)})):
+        done = shell(name, **more | own)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert shell("export_model.sh", PARAMS_PATH="none").returncode == 2
     assert shell("train_batch_neg.sh", TRAIN_SET_FILE="none.csv").returncode == 2
     assert shell("run_build_index.sh", PARAMS_PATH="none").returncode == 2
     assert shell("evaluate.sh", RECALL_RESULT_FILE="none").returncode == 2
