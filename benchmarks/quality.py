@@ -24,6 +24,8 @@ METHODS: dict[str, tuple[str, list[str], str]] = {
     "SimCSE": (SIMCSE, [], ""),
     "BatchNeg": (BATCH, ["--symmetric"], ""),
     "HardestNeg": (HARDEST, [], ""),
+    "HardestNeg, semi-hard": (HARDEST, ["--negatives", "semi_hard"], ""),
+    "HardestNeg, 8 hardest": (HARDEST, ["--hardest", "8"], ""),
     "SimCSE, then BatchNeg": (BATCH, ["--symmetric"], "SimCSE"),
     "BatchNeg, then HardestNeg": (HARDEST, [], "BatchNeg"),
 }
