@@ -291,3 +291,19 @@ def test_state_says_where_the_run_stands(tmp_path):
     state = json.loads((tmp_path / "latest" / "training_state.json").read_text())
     assert state["step"] == 5 and state["batch_size"] == 8 and state["head"] == "in_batch_negative"
     assert load(str(tmp_path / "latest"), {})[0].settings.output_emb_size == 16
+
+
+def test_a_resume_with_another_loss_or_other_data_is_refused(tmp_path):
+    model, tokenizer, data = setup()
+    train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, max_steps=2))
+    again = schedule(tmp_path, max_steps=2, resume=True)
+    with pytest.raises(UserError, match="made with margin 0.2, now it is 0.9"):
+        train(model, tokenizer, InBatchNegative(margin=0.9), data, again)
+    data.rows[0] = data.rows[1]
+    with pytest.raises(UserError, match="made with training texts"):
+        train(model, tokenizer, InBatchNegative(), data, again)
+    state = os.path.join(Checkpoints(str(tmp_path)).latest(), "training_state.json")
+    with open(state, "w") as file:
+        file.write("{")
+    with pytest.raises(UserError, match="is damaged"):
+        train(model, tokenizer, InBatchNegative(), data, again)
