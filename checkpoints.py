@@ -8,6 +8,7 @@ from typing import Any
 
 import paddle
 
+from deploy.python.serving.whole import whole_directory
 from models import semantic_index
 from options import UserError
 from text_tokenizer import TextTokenizer
@@ -35,7 +36,7 @@ class Checkpoints:
         except OSError as error:
             raise UserError(f"--save_dir {self.save_dir}: cannot be written ({error.strerror})") from None
         for name in os.listdir(self.save_dir):
-            if name.startswith(".partial-"):  # of a killed run
+            if re.fullmatch(r"model_\d+\.(partial|old)", name):  # of a killed run
                 shutil.rmtree(os.path.join(self.save_dir, name), ignore_errors=True)
         steps = self.steps()
         if steps and overwrite:
@@ -77,25 +78,16 @@ class Checkpoints:
         if bad:
             raise UserError(f"step {step}: the weights are not finite ({bad[0]}), nothing is saved; "
                             f"last good checkpoint: {self.latest() or 'none'}; lower --learning_rate")
-        partial = os.path.join(self.save_dir, f".partial-model_{step}")
-        shutil.rmtree(partial, ignore_errors=True)
-        os.makedirs(partial)
         try:
-            semantic_index.save(model, tokenizer, partial)
-            paddle.save(optimizer, os.path.join(partial, OPTIMIZER))
-            with open(os.path.join(partial, STATE), "w", encoding="utf-8") as file:
-                json.dump(state, file, indent=2)
-            for name in os.listdir(partial):
-                with open(os.path.join(partial, name), "rb") as written:
-                    os.fsync(written.fileno())
-            shutil.rmtree(self.path(step), ignore_errors=True)
-            os.rename(partial, self.path(step))
+            with whole_directory(self.path(step)) as partial:
+                semantic_index.save(model, tokenizer, partial)
+                paddle.save(optimizer, os.path.join(partial, OPTIMIZER))
+                with open(os.path.join(partial, STATE), "w", encoding="utf-8") as file:
+                    json.dump(state, file, indent=2)
         except OSError as error:
             raise UserError(f"--save_dir {self.save_dir}: the checkpoint of step {step} could not be written "
                             f"({error.strerror or error}); last whole one: {self.latest() or 'none'}; make room and "
                             "go on with --resume") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
         self._point("latest", step)
         if best:
             self._point("best", step)
@@ -110,7 +102,7 @@ class Checkpoints:
         path = os.path.join(self.save_dir, link)
         if os.path.isdir(path) and not os.path.islink(path):
             raise UserError(f"{path}: is a directory of its own; --save_dir wants to make a link there")
-        partial = os.path.join(self.save_dir, f".partial-{link}")
+        partial = os.path.join(self.save_dir, f"{link}.partial")
         if os.path.lexists(partial):
             os.unlink(partial)
         os.symlink(f"model_{step}", partial)

@@ -24,7 +24,7 @@ def main() -> None:
     import numpy as np
 
     import data
-    from metrics import whole_file
+    from deploy.python.serving.whole import whole_file
 
     texts: dict[str, None] = {}
     for path in args.train_set_file:

@@ -53,6 +53,7 @@ def main() -> None:
     elif args.text and not all(text.strip() for text in args.text):
         raise options.UserError("--text: an empty text has no meaning to encode")
     runtime.start(args.device, args.seed)
+    from deploy.python.serving.whole import whole_file
     from encoder import check_finite, encode, report_cut
     from models import semantic_index
 
@@ -64,10 +65,8 @@ def main() -> None:
     check_finite(vectors, args.params_path)
     vectors = vectors[rows]
     if args.output_file:
-        partial = f"{args.output_file}.partial-{os.getpid()}"
-        with open(partial, "wb") as file:
+        with whole_file(args.output_file, "wb") as file:
             np.save(file, vectors)
-        os.replace(partial, args.output_file)
         runtime.say(f"{args.output_file}: float32 {list(vectors.shape)}")
         return
     print(list(vectors.shape))

@@ -1,11 +1,9 @@
 """Metrics of ranked lists and the recall_result format. No paddle here."""
 
-import contextlib
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TextIO
+from collections.abc import Iterable, Mapping, Sequence
 
 from data import Lines, read_rows
+from deploy.python.serving.whole import whole_file
 from options import UserError
 
 RECALL_AT = (1, 5, 10, 20, 50)
@@ -97,20 +95,6 @@ def read_recall_result(path: str, skip_bad_lines: bool = False) -> tuple[dict[st
             raise UserError(f"{path}:{number}: {fault}; write the file anew with recall.py "
                             "or pass --skip_bad_lines")
     return ranking, lines
-
-
-@contextlib.contextmanager
-def whole_file(path: str, keep: bool = False) -> Iterator[TextIO]:
-    """Open a text file for writing that appears under its name only when it is whole; never, to try, with keep."""
-    partial = f"{path}.partial-{os.getpid()}"
-    try:
-        with open(partial, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-        if not keep:
-            os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.unlink(partial)
 
 
 def write_recall_result(path: str, rankings: Iterable[tuple[str, Iterable[tuple[str, float]]]]) -> int:

@@ -157,3 +157,12 @@ def add_dev(parser: Parser) -> None:
                        help="name of the file of metrics, a line an evaluation [evaluate_result.txt]")
     add_index(parser)
 
+
+def training_parser(description: str, learning_rate: float, batch_size: int, epochs: int) -> Parser:
+    """Return the command line of a training script, but for its loss; the defaults are the recipe's."""
+    parser = Parser(description)
+    add_device(parser)
+    add_encoder(parser)
+    add_training(parser, learning_rate, batch_size, epochs)
+    add_dev(parser)
+    return parser

@@ -44,7 +44,7 @@ def main() -> None:
     rows = aligned(data.read_rows(args.text_pair_file, (2, 3), args.skip_bad_lines, lines), lines)
     first = list(itertools.islice(rows, WINDOW))  # a wrong file is told at once, not after the encoder is loaded
     runtime.start(args.device, args.seed)
-    import metrics
+    from deploy.python.serving.whole import whole_file
     from encoder import report_cut
     from models import semantic_index
     from pair_similarity import pair_cosines
@@ -53,7 +53,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         out = sys.stdout
         if args.output_file and runtime.rank() == 0:
-            out = stack.enter_context(metrics.whole_file(args.output_file))
+            out = stack.enter_context(whole_file(args.output_file))
         while first:
             there = [i for i, fields in enumerate(first) if fields is not None]
             pairs = [fields for fields in first if fields is not None]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import metrics
 import runtime
 from data import Corpus, group_pairs, read_corpus, read_pairs
+from deploy.python.serving.whole import whole_file
 from options import UserError
 
 
@@ -37,7 +38,7 @@ def check_outputs(*paths: str | None) -> None:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             if os.path.isdir(path):
                 raise UserError(f"{path}: is a directory, a file is to be written there")
-            with metrics.whole_file(path, keep=True):
+            with whole_file(path, keep=True):
                 pass
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from None

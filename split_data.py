@@ -97,7 +97,7 @@ def main() -> None:
     import numpy as np
 
     import data
-    from metrics import whole_file
+    from deploy.python.serving.whole import whole_file
 
     lines = data.Lines(args.input_file)
     shape = (range(2, 10_000), "two texts or more") if args.groups else ((2,), "text<TAB>text, or groups with --groups")

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 import paddle
 
 from deploy.python.serving import predictor as serving
+from deploy.python.serving.whole import whole_directory
 from encoder import encode_texts
 from models.semantic_index import SETTINGS, SemanticIndex
 from options import UserError
@@ -29,28 +29,11 @@ SAMPLES = ["退", "信用卡丢了怎么挂失", "怎么查快递到哪了？", 
 AGREEMENT = 1e-4
 
 
-@contextlib.contextmanager
-def whole_directory(path: str) -> Iterator[str]:
-    """Yield a directory to fill that takes the name `path` when it is whole; an earlier export there is replaced.
-
-    Raises UserError where `path` is something else than an export or an empty directory.
-    """
-    path = os.path.realpath(path)
+def check_output_path(path: str) -> None:
+    """Raise UserError where `path` is something else than an export, an empty directory or nothing."""
     if os.path.isfile(path) or (os.path.isdir(path) and os.listdir(path)
                                 and not os.path.isfile(os.path.join(path, serving.MANIFEST))):
         raise UserError(f"--output_path {path}: is there, but is no exported directory; name another one")
-    partial, old = f"{path}.partial", f"{path}.old"
-    for left in (partial, old):  # of a killed run
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        os.makedirs(partial)
-        yield partial
-        if os.path.isdir(path):
-            os.rename(path, old)
-        os.rename(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 class _Graph(paddle.nn.Layer):
@@ -161,6 +144,7 @@ def export(model: SemanticIndex, tokenizer: TextTokenizer, output_path: str, for
     Returns for each format (largest difference of a component, smallest cosine) over SAMPLES. Raises UserError where
     the graphs in fp32 differ by more than AGREEMENT: nothing is left behind then.
     """
+    check_output_path(output_path)
     with whole_directory(output_path) as directory:
         write_graph(model, directory)
         if set(formats) & {"onnx", "int8"}:

@@ -5,11 +5,7 @@ import options
 
 def parser() -> options.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
-    options.add_device(parser)
-    options.add_encoder(parser)
-    options.add_training(parser, learning_rate=5e-5, batch_size=32, epochs=10)
-    options.add_dev(parser)
+    parser = options.training_parser(__doc__, learning_rate=5e-5, batch_size=32, epochs=10)
     group = parser.add_argument_group("loss")
     group.add_argument("--margin", type=options.real, default=0.2,
                        help="by which the positive's cosine should exceed a negative's [0.2]")

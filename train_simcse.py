@@ -5,12 +5,8 @@ import options
 
 def parser() -> options.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
-    options.add_device(parser)
-    options.add_encoder(parser)
-    options.add_training(parser, learning_rate=5e-5, batch_size=32, epochs=1)
+    parser = options.training_parser(__doc__, learning_rate=5e-5, batch_size=32, epochs=1)
     parser.set_defaults(dropout=0.1)  # the two views differ by it alone, whatever the encoder was made with
-    options.add_dev(parser)
     group = parser.add_argument_group("loss")
     group.add_argument("--margin", type=options.real, default=0.0, help="taken off the positive's cosine [0]")
     group.add_argument("--scale", type=options.positive_float, default=20.0, help="inverse of the temperature [20]")

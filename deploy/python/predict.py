@@ -62,6 +62,7 @@ def main() -> None:
     args = parser().parse_args()
     import numpy as np
     from serving.predictor import Predictor
+    from serving.whole import whole_file
 
     pairs = read(args.text_pair_file, 2) if args.text_pair_file else []
     texts = [row[0] for row in read(args.text_file, 1)] if args.text_file else args.text or []
@@ -80,13 +81,11 @@ def main() -> None:
         print(f"warning: {predictor.cut} texts reach --max_seq_length {predictor.max_seq_length}: "
               "what is longer was cut", file=sys.stderr)
     if args.output_file and not sample:
-        partial = f"{args.output_file}.partial-{os.getpid()}"
-        with open(partial, "wb") as file:
+        with whole_file(args.output_file, "wb") as file:
             if cosines is None:
                 np.save(file, vectors)
             else:
                 file.write(b"".join(f"{cosine}\n".encode() for cosine in cosines))
-        os.replace(partial, args.output_file)
         return
     if cosines is None or sample:
         print(vectors.shape)
