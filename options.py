@@ -110,6 +110,17 @@ def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: 
     group.add_argument("--max_grad_norm", type=nonnegative, default=5.0, help="clip the gradient to it; 0: off [5.0]")
     group.add_argument("--gradient_accumulation_steps", type=positive_int, default=1, metavar="N",
                        help="batches a step; adds no negatives: a larger --batch_size does [1]")
+    group.add_argument("--use_gradient_cache", action="store_true",
+                       help="encode and back-propagate a chunk at a time (GradCache): memory of --chunk_size texts, "
+                            "loss and negatives of the whole --batch_size")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--chunk_size", type=positive_int, default=64, metavar="N",
+                        help="texts of similar length encoded at once [64]")
+    either.add_argument("--chunk_numbers", type=positive_int, metavar="N",
+                        help="the same, said as the number of chunks a batch")
+    group.add_argument("--use_recompute", "--recompute", action="store_true", dest="use_recompute",
+                       help="compute each encoder layer again on the way back instead of keeping what is in it: "
+                            "less memory, more time")
     group.add_argument("--dropout", type=fraction,
                        help="in the encoder and after the linear layer [the encoder's own, mostly 0.1; and 0.1]")
     group.add_argument("--head_dropout", type=fraction, help="after the linear layer, where it differs [--dropout]")

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,12 +13,15 @@ from typing import Any
 import paddle
 from paddle import Tensor, nn
 
+import gradient_cache
 import runtime
 from checkpoints import OPTIMIZER, SCALER, STATE, Checkpoints, rename_optimizer
 from data import Batch, TrainingSet
 from models.semantic_index import SemanticIndex
 from options import UserError
+from parallel import anywhere, gather_vectors, sum_gradients
 from text_tokenizer import TextTokenizer
+from training_watch import Watch
 
 
 @dataclass
@@ -38,6 +42,8 @@ class Schedule:
     save_steps: int = 10000
     eval_steps: int = 0
     keep_checkpoints: int = 0
+    use_gradient_cache: bool = False
+    use_recompute: bool = False
     best_metric: str | None = None
     early_stopping: int = 0
     resume: bool = False
@@ -56,26 +62,15 @@ class _Encode(nn.Layer):
         return paddle.gather(paddle.concat([self.model(chunk) for chunk in chunks]), order)
 
 
-def gather_vectors(vectors: Tensor, counts: list[int], columns: int) -> list[Tensor]:
-    """Return the vectors of all processes, one tensor [samples of all, dimension] a column.
+def recompute_layers(model: SemanticIndex) -> None:
+    """Let the encoder keep each layer's input only, and compute the layer again on the way back.
 
-    vectors: this process's, [columns * counts[rank], dimension], column after column. Its own rows keep their
-    gradient, the others' are constants: with the loss of the whole batch on every process, and the gradients
-    summed over processes, that is the gradient of one process with the joined batch.
+    Raises UserError for an encoder that cannot.
     """
-    rank = runtime.rank()
-    blocks = [vectors]
-    if runtime.world_size() > 1:
-        padded = vectors.detach()
-        if counts[rank] < max(counts):
-            lacking = columns * (max(counts) - counts[rank])
-            padded = paddle.concat([padded, paddle.zeros([lacking, vectors.shape[1]])])
-        received: list[Tensor] = []
-        paddle.distributed.all_gather(received, padded)
-        blocks = [block[: columns * count] for block, count in zip(received, counts)]
-        blocks[rank] = vectors
-    split = [block.reshape([columns, count, -1]) for block, count in zip(blocks, counts)]
-    return [paddle.concat([block[column] for block in split]) for column in range(columns)]
+    stack: Any = getattr(model.ptm, "encoder", None)
+    if not hasattr(stack, "enable_recompute"):
+        raise UserError(f"--use_recompute: {type(model.ptm).__name__} has no layers to compute again; leave it out")
+    stack.enable_recompute = True
 
 
 def _half(precision: str) -> str | None:
@@ -115,12 +110,15 @@ class Trainer:
         if schedule.max_steps:
             self.total = min(self.total, schedule.max_steps)
         self._make_optimizer()
-        encode: nn.Layer = _Encode(model)
-        self.encode = paddle.DataParallel(encode) if runtime.world_size() > 1 else encode
+        if schedule.use_recompute:
+            recompute_layers(model)
+        self.bare: nn.Layer = _Encode(model)
+        self.encode = paddle.DataParallel(self.bare) if runtime.world_size() > 1 else self.bare
         half = _half(schedule.precision)
         self.half = half
         self.scaler = paddle.amp.GradScaler(enable=half == "float16", init_loss_scaling=schedule.amp_loss_scale)
         self.log: Any = None
+        self.stopping = False
 
     def _make_optimizer(self) -> None:
         from paddlenlp.transformers import LinearDecayWithWarmup
@@ -137,33 +135,53 @@ class Trainer:
 
     # --- one step -------------------------------------------------------------------------------------------
 
+    def _vectors(self, encode: nn.Layer, chunks: list[Tensor], order: Tensor) -> Tensor:
+        with paddle.amp.auto_cast(enable=self.half is not None, dtype=self.half or "float16", level="O1"):
+            return encode(chunks, order).astype("float32")
+
+    def _loss_of(self, vectors: Tensor, batch: Batch) -> Tensor:
+        columns = gather_vectors(vectors, batch.counts, self.columns)
+        mask = self.data.positives.mask(batch.ids) if self.mask else None
+        self.last_vectors = columns[-1].detach()
+        return self.head(columns, paddle.to_tensor(mask) if mask is not None and mask.any() else None)
+
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss over the samples of all processes."""
         chunks = [paddle.to_tensor(chunk) for chunk in batch.chunks]
-        with paddle.amp.auto_cast(enable=self.half is not None, dtype=self.half or "float16", level="O1"):
-            vectors = self.encode(chunks, paddle.to_tensor(batch.order))
-        columns = gather_vectors(vectors.astype("float32"), batch.counts, self.columns)
-        mask = self.data.positives.mask(batch.ids) if self.mask else None
-        self.last_vectors = columns[-1]
-        return self.head(columns, paddle.to_tensor(mask) if mask is not None and mask.any() else None)
+        return self._loss_of(self._vectors(self.encode, chunks, paddle.to_tensor(batch.order)), batch)
+
+    def backward(self, batch: Batch, factor: float) -> float:
+        """Add the gradient of the loss, times factor, to this process's; return the loss."""
+        def scale(loss: Tensor) -> Tensor:
+            return self.scaler.scale(loss * factor)
+
+        if not self.schedule.use_gradient_cache:
+            loss = self.loss(batch)
+            scale(loss).backward()
+            return float(loss)
+        order = paddle.to_tensor(batch.order)
+        return gradient_cache.backward(
+            lambda chunk: self._vectors(self.bare, [chunk], paddle.arange(len(chunk))),
+            [paddle.to_tensor(chunk) for chunk in batch.chunks],
+            lambda vectors: self._loss_of(paddle.gather(vectors, order), batch), scale)
 
     def update(self, batches: list[Batch]) -> float:
         """Take one optimizer step on some batches; return their mean loss."""
         # Dropout follows from seed, process and step alone: a resumed run repeats what an undisturbed one does.
         paddle.seed(((self.schedule.seed * 1_000_003 + self.step) * 1009 + runtime.rank()) % 2**63)
-        losses = []
-        for i, batch in enumerate(batches):
-            more = i + 1 < len(batches) and runtime.world_size() > 1
-            with self.encode.no_sync() if more else contextlib.nullcontext():
-                loss = self.loss(batch)
-                losses.append(float(loss))
-                # DataParallel takes the mean over processes, gather_vectors wants the sum.
-                self.scaler.scale(loss * (runtime.world_size() / len(batches))).backward()
+        # One pass over the parameters lets DataParallel talk while it computes; of several, the sum is sent once.
+        once = len(batches) == 1 and not self.schedule.use_gradient_cache and not self.schedule.use_recompute
+        world = runtime.world_size()
+        with contextlib.nullcontext() if once or world == 1 else self.encode.no_sync():
+            # DataParallel takes the mean over processes, gather_vectors wants the sum.
+            losses = [self.backward(batch, (world if once else 1) / len(batches)) for batch in batches]
         mean = sum(losses) / len(losses)
         if not math.isfinite(mean):
             raise UserError(f"step {self.step + 1}: the loss is {mean}; last good checkpoint: "
                             f"{self.checkpoints.latest() or 'none'}; lower --learning_rate, or go on from there "
                             "with --resume")
+        if not once:
+            sum_gradients([p for p in self.model.parameters() if not p.stop_gradient])
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.clear_grad()
@@ -184,7 +202,7 @@ class Trainer:
                 "max_grad_norm", "precision")
         return {"batch_size": self.data.batch_size, "processes": self.data.world, "samples": len(self.data.rows),
                 "total_steps": self.total, "head": self.head.name, "mask": self.mask, "dropout": rates,
-                "training texts": self.data.fingerprint()} | head | model | {
+                "chunk_size": self.data.chunk, "training texts": self.data.fingerprint()} | head | model | {
                     name: getattr(schedule, name) for name in same}
 
     def save(self, best: bool = False) -> None:
@@ -267,6 +285,10 @@ class Trainer:
             except Exception as error:  # its absence must not stop a training
                 runtime.warn(f"no VisualDL log: {error}")
 
+    def _ask_to_stop(self, *_: object) -> None:
+        """On SIGTERM, which batch systems send before they kill: the step is ended and saved first."""
+        self.stopping = True
+
     # --- the loop -------------------------------------------------------------------------------------------
 
     def run(self) -> str:
@@ -277,10 +299,14 @@ class Trainer:
             self.resume()
         self._open_log()
         self.model.train()
-        watch = _Watch(self.head, self.data.joined_batch, self.columns)
-        with runtime.progress(self.total, "step", "train", lines=False) as bar:
-            bar.update(self.step)
-            self._loop(bar, watch)
+        before = signal.signal(signal.SIGTERM, self._ask_to_stop)
+        watch = Watch(self.head, self.data.joined_batch, self.columns)
+        try:
+            with runtime.progress(self.total, "step", "train", lines=False) as bar:
+                bar.update(self.step)
+                self._loop(bar, watch)
+        finally:
+            signal.signal(signal.SIGTERM, before)
         self.save()
         self.model.eval()
         last = self.checkpoints.path(self.step)
@@ -289,7 +315,7 @@ class Trainer:
         runtime.say(f"trained {self.step} steps; {found}last: {last}")
         return best or last
 
-    def _loop(self, bar: Any, watch: "_Watch") -> None:
+    def _loop(self, bar: Any, watch: "Watch") -> None:
         schedule, accumulate = self.schedule, self.schedule.gradient_accumulation_steps
         clock, timed_from = time.perf_counter(), self.step
         while self.step < self.total:
@@ -318,43 +344,13 @@ class Trainer:
                     return
                 if schedule.save_steps and self.step % schedule.save_steps == 0:
                     self.save()
+                if anywhere(self.stopping):
+                    self.save()
+                    runtime.say(f"told to stop: saved step {self.step} of {self.total}; --resume goes on from there")
+                    raise SystemExit(128 + signal.SIGTERM)
                 clock += time.perf_counter() - paused  # the speed is that of training
                 if self.step == self.total:
                     return
-
-
-class _Watch:
-    """Looks for the two ways in which contrastive training fails without an error."""
-
-    def __init__(self, head: nn.Layer, samples: int, columns: int) -> None:
-        self.stuck = head.stuck(samples, columns) if hasattr(head, "stuck") else None
-        self.losses: list[float] = []
-        self.recent: list[float] = []
-        self.warned = False
-
-    def see(self, loss: float) -> None:
-        """Take note of a step's loss."""
-        self.losses.append(loss)
-
-    def report(self, step: int, vectors: Tensor) -> float:
-        """Return the mean loss since the last report; warn, once, of a stuck loss or collapsed vectors."""
-        mean = sum(self.losses) / len(self.losses)
-        self.losses = []
-        self.recent = [*self.recent[-9:], mean]
-        if self.warned or len(self.recent) < 10:
-            return mean
-        total = vectors.detach().sum(axis=0)
-        count = len(vectors)
-        cosine = (float((total * total).sum()) - count) / (count * (count - 1)) if count > 1 else 0.0
-        if cosine > 0.98:
-            runtime.warn(f"step {step}: the vectors collapse (mean cosine between different texts {cosine:.3f}); "
-                         "lower --learning_rate, raise --scale, or check that the texts differ")
-            self.warned = True
-        elif self.stuck and all(abs(value / self.stuck - 1) < 0.01 for value in self.recent):
-            runtime.warn(f"step {step}: the loss sits at {mean:.3f}, what vectors that are all alike give "
-                         f"({self.stuck:.3f}); raise or lower --learning_rate, and check the training file")
-            self.warned = True
-        return mean
 
 
 def train(model: SemanticIndex, tokenizer: TextTokenizer, head: nn.Layer, data: TrainingSet, schedule: Schedule,

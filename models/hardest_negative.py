@@ -4,7 +4,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from models.similarity import cosines
+from models.similarity import mean_over_rows, own_cells
 
 NEGATIVES = ("hardest", "semi_hard", "random")
 
@@ -36,21 +36,25 @@ class HardestNegative(nn.Layer):
         vectors: of queries, positives and any columns of hard negatives, each float32 [samples, dimension],
         unit length. mask: bool [samples, samples * (columns - 1)], true at false negatives, which are left out.
         """
-        similarity, own = cosines(vectors)
-        positive = paddle.diagonal(similarity).unsqueeze(1)
-        allowed = own == 0 if mask is None else paddle.logical_and(own == 0, paddle.logical_not(mask))
-        chosen = self.choose(similarity.detach(), positive.detach(), allowed)
+        return mean_over_rows(self.loss_of_rows, vectors[0], paddle.concat(vectors[1:]), mask)
+
+    def loss_of_rows(self, similarity: Tensor, place: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the sum of the losses and the number of comparisons, see similarity.RowLoss."""
+        allowed = paddle.logical_not(own_cells(similarity, place))
+        if mask is not None:
+            allowed = paddle.logical_and(allowed, paddle.logical_not(mask))
+        positive = paddle.take_along_axis(similarity, place, axis=1)
+        chosen = self.choose(similarity.detach(), positive.detach(), allowed, place)
         negative = paddle.take_along_axis(similarity, chosen, axis=1)
         there = paddle.take_along_axis(allowed.astype("float32"), chosen, axis=1)
-        loss = F.relu(self.margin - positive + negative) * there
-        return loss.sum() / there.sum().clip(min=1.0)
+        return (F.relu(self.margin - positive + negative) * there).sum(), there.sum()
 
-    def choose(self, similarity: Tensor, positive: Tensor, allowed: Tensor) -> Tensor:
+    def choose(self, similarity: Tensor, positive: Tensor, allowed: Tensor, place: Tensor) -> Tensor:
         """Return which candidates to rank each query's positive against, int64 [samples, k]."""
         never = paddle.full_like(similarity, -1e9)
         if self.negatives == "random":
-            samples, candidates = similarity.shape
-            ahead = paddle.arange(candidates).unsqueeze(0) - paddle.arange(samples).unsqueeze(1) - 1
+            candidates = similarity.shape[1]
+            ahead = paddle.arange(candidates).unsqueeze(0) - place - 1
             near = -(ahead % candidates).astype("float32")  # the next candidate that is allowed
             return paddle.where(allowed, near, never).argmax(axis=1, keepdim=True)
         if self.negatives == "semi_hard":

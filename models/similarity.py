@@ -1,21 +1,46 @@
-"""What the heads share: cosines of a batch, and the softmax over them."""
+"""What the heads share: cosines of a batch, a block of rows at a time, and the softmax over them."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
+from paddle.distributed.fleet.utils import recompute
+
+# Cosines worked on at once: a batch of 4,096 has 16 million, and a loss keeps half a dozen arrays of that size.
+CELLS = 2**21
+# From cosines [rows, candidates], the column of each row's positive, int64 [rows, 1], and a mask or None, to the sum
+# of the rows' losses and the number of rows, or of comparisons, that it is the sum of.
+RowLoss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
-def cosines(vectors: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return cosines of queries with all candidates, and which are a query's own positive.
+def mean_over_rows(loss_of: RowLoss, query: Tensor, candidates: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean loss of all rows; the loss of no rows is 0.
 
-    vectors: of queries, positives and any columns of hard negatives, each float32 [samples, dimension], unit
-    length. Both results are [samples, samples * (columns - 1)], the second one 0 and 1; the positives come first.
+    query: [samples, dimension]; candidates: [samples or more, dimension], the first `samples` of them the queries'
+    positives. mask: bool [samples, candidates]. Where the cosines of a whole batch would be many, blocks of rows are
+    computed one after the other, and once more on the way back, so that only one block is ever kept.
     """
-    query, candidates = vectors[0], paddle.concat(vectors[1:])
-    return paddle.matmul(query, candidates, transpose_y=True), paddle.eye(len(query), len(candidates))
+    def block(rows: Tensor, candidates: Tensor, place: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        return loss_of(paddle.matmul(rows, candidates, transpose_y=True), place, mask)
+
+    samples = len(query)
+    step = max(1, CELLS // len(candidates))
+    found = []
+    for start in range(0, samples, step):
+        stop = min(start + step, samples)
+        parts = (query[start:stop], candidates, paddle.arange(start, stop).unsqueeze(1),
+                 None if mask is None else mask[start:stop])
+        found.append(block(*parts) if step >= samples else recompute(block, *parts, preserve_rng_state=False))
+    losses, counts = zip(*found)
+    return sum(losses[1:], losses[0]) / sum(counts[1:], counts[0]).clip(min=1.0)
+
+
+def own_cells(similarity: Tensor, place: Tensor) -> Tensor:
+    """Return which cells are a row's own positive, bool like similarity."""
+    return paddle.arange(similarity.shape[1]).unsqueeze(0) == place
 
 
 def softmax_over_batch(vectors: list[Tensor], margin: float, scale: float, mask: Tensor | None,
@@ -23,31 +48,31 @@ def softmax_over_batch(vectors: list[Tensor], margin: float, scale: float, mask:
     """Return the mean cross-entropy of each query's positive among all candidates.
 
     CE(scale * (E_q E_t^T - margin * I), diagonal): the softmax of Henderson et al. 2017 (arXiv 1705.00652) with
-    the additive margin of Yang et al. 2019 (arXiv 1902.08564). vectors: see cosines. mask: bool, true at false
-    negatives, which are left out. symmetric: the mean of query-to-positive and positive-to-query. gap: where given,
-    a negative whose cosine is above the positive's by more than `gap` is masked too.
+    the additive margin of Yang et al. 2019 (arXiv 1902.08564). vectors: of queries, positives and any columns of
+    hard negatives, each float32 [samples, dimension], unit length. mask: bool [samples, samples * (columns - 1)],
+    true at false negatives, which are left out. symmetric: the mean of query-to-positive and positive-to-query.
+    gap: where given, a negative whose cosine is above the positive's by more than `gap` is masked too.
     """
-    similarity, positive = cosines(vectors)
-    samples = len(similarity)
-    loss = _softmax_of_rows(similarity, positive, mask, margin, scale, gap)
+    def loss_of(similarity: Tensor, place: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        if gap is not None:
+            positive = paddle.take_along_axis(similarity, place, axis=1).detach()
+            suspect = paddle.logical_and(similarity.detach() > positive + gap,
+                                         paddle.logical_not(own_cells(similarity, place)))
+            mask = suspect if mask is None else paddle.logical_or(mask, suspect)
+        if margin:
+            similarity = similarity - margin * own_cells(similarity, place).astype(similarity.dtype)
+        logits = scale * similarity
+        if mask is not None:
+            logits = paddle.where(mask, paddle.full([], -1e9, logits.dtype), logits)
+        rows = paddle.full([], float(len(logits)))
+        return F.cross_entropy(logits, place.squeeze(1), reduction="sum"), rows
+
+    query, positive = vectors[:2]
+    loss = mean_over_rows(loss_of, query, paddle.concat(vectors[1:]), mask)
     if symmetric:
-        back = None if mask is None else mask[:, :samples].t()
-        square = positive[:, :samples]
-        loss = (loss + _softmax_of_rows(similarity[:, :samples].t(), square, back, margin, scale, gap)) / 2
+        back = None if mask is None else mask[:, : len(query)].t()
+        loss = (loss + mean_over_rows(loss_of, positive, query, back)) / 2
     return loss
-
-
-def _softmax_of_rows(similarity: Tensor, positive: Tensor, mask: Tensor | None, margin: float, scale: float,
-                     gap: float | None) -> Tensor:
-    """Return the mean cross-entropy of the diagonal within each row."""
-    if gap is not None:
-        own = paddle.diagonal(similarity).unsqueeze(1).detach()
-        suspect = paddle.logical_and(similarity.detach() > own + gap, positive == 0)
-        mask = suspect if mask is None else paddle.logical_or(mask, suspect)
-    logits = scale * (similarity - margin * positive)
-    if mask is not None:
-        logits = paddle.where(mask, paddle.full_like(logits, -1e9), logits)
-    return F.cross_entropy(logits, paddle.arange(len(logits)))
 
 
 def softmax_of_equal_vectors(samples: int, columns: int, margin: float, scale: float) -> float:

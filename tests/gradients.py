@@ -1,4 +1,4 @@
-"""Run by test_scripts.py on one process and on two: the gradients of one batch, written by rank 0."""
+"""Run by test_scripts.py on one process and on two: the gradients of one batch for every head, written by rank 0."""
 
 import sys
 from pathlib import Path
@@ -13,20 +13,33 @@ import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
 from data import TrainingSet  # noqa: E402
+from models.hardest_negative import HardestNegative  # noqa: E402
 from models.in_batch_negative import InBatchNegative  # noqa: E402
 from models.semantic_index import create  # noqa: E402
+from models.simcse import SimCSE  # noqa: E402
 from trainer import Schedule, Trainer  # noqa: E402
 
 SAMPLES = [[f"第{i}个问题 {i * 7}", f"问题的第{i}种说法 {i * 7}", f"另一件事{i % 3}"] for i in range(11)]
+HEADS = {"in-batch": InBatchNegative(symmetric=True), "hardest": HardestNegative(0.9), "simcse": SimCSE()}
+WAYS = {"plain": {}, "cache": {"use_gradient_cache": True}, "recompute": {"use_recompute": True},
+        "both": {"use_gradient_cache": True, "use_recompute": True}}
 texts = [text for row in SAMPLES for text in row]
-model, tokenizer = create("scratch-2x32", {"dropout": 0.0, "output_emb_size": 8, "max_seq_length": 32}, texts,
-                          head_dropout=0.0)
 world = runtime.world_size()
-data = TrainingSet(SAMPLES, tokenizer, 12 // world, seed=2, rank=runtime.rank(), world=world)
-trainer = Trainer(model, tokenizer, InBatchNegative(symmetric=True), data, Schedule(str(Path(sys.argv[1]).parent)))
-(samples,) = data.plan(0)
-assert len(samples) == 11  # five on one process, six on the other
-(trainer.loss(data.batch(np.asarray(samples))) * world).backward()
+found = {}
+for head in HEADS:
+    for way, flags in WAYS.items():
+        paddle.seed(5)
+        model, tokenizer = create("scratch-2x32", {"dropout": 0.0, "output_emb_size": 8, "max_seq_length": 32}, texts,
+                                  head_dropout=0.0)
+        data = TrainingSet(SAMPLES, tokenizer, 12 // world, 2, runtime.rank(), world, chunk=4 if flags else 64)
+        trainer = Trainer(model, tokenizer, HEADS[head], data, Schedule(str(Path(sys.argv[1]).parent), **flags))
+        (samples,) = data.plan(0)
+        assert len(samples) == 11  # five on one process, six on the other
+        kept = {}
+        trainer.optimizer.step = lambda kept=kept, model=model: kept.update(
+            (name, p.grad.numpy()) for name, p in model.named_parameters() if p.grad is not None)
+        kept["loss"] = np.array([trainer.update([data.batch(np.asarray(samples))])])
+        found[f"{head}, {way}"] = kept
 if runtime.rank() == 0:
-    paddle.save({name: p.grad for name, p in model.named_parameters() if p.grad is not None}, sys.argv[1])
+    paddle.save(found, sys.argv[1])
 runtime.barrier()

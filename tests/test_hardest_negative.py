@@ -64,9 +64,9 @@ def test_gradient_where_a_negative_beats_the_positive():
 def test_random_is_the_next_one_that_is_allowed():
     head = HardestNegative(0.2, "random")
     similarity, allowed = paddle.rand([4, 4]), paddle.eye(4) == 0
-    assert head.choose(similarity, similarity[:, :1], allowed).reshape([-1]).tolist() == [1, 2, 3, 0]
+    assert head.choose(similarity, similarity[:, :1], allowed, paddle.arange(4).unsqueeze(1)).reshape([-1]).tolist() == [1, 2, 3, 0]
     allowed[0, 1] = False
-    assert head.choose(similarity, similarity[:, :1], allowed).reshape([-1]).tolist() == [2, 2, 3, 0]
+    assert head.choose(similarity, similarity[:, :1], allowed, paddle.arange(4).unsqueeze(1)).reshape([-1]).tolist() == [2, 2, 3, 0]
 
 
 @pytest.mark.parametrize("negatives", ["hardest", "semi_hard", "random"])
@@ -78,7 +78,7 @@ def test_masked_texts_are_never_chosen(negatives):
     similarity = paddle.matmul(query, positive, transpose_y=True)
     head = HardestNegative(0.2, negatives)
     allowed = paddle.to_tensor(~mask & ~np.eye(5, dtype=bool))
-    chosen = head.choose(similarity, paddle.diagonal(similarity).unsqueeze(1), allowed).numpy()[:, 0]
+    chosen = head.choose(similarity, paddle.diagonal(similarity).unsqueeze(1), allowed, paddle.arange(5).unsqueeze(1)).numpy()[:, 0]
     rows = [i for i in range(5) if i != 2]
     assert all(allowed.numpy()[i, chosen[i]] for i in rows)
     expected = np.mean([max(0, 0.2 - float(similarity[i, i]) + float(similarity[i, int(chosen[i])])) for i in rows])

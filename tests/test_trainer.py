@@ -16,7 +16,8 @@ from models.in_batch_negative import InBatchNegative
 from models.semantic_index import create, load
 from options import UserError
 from retrieval import DevRecall
-from trainer import Schedule, Trainer, _Watch, train
+from trainer import Schedule, Trainer, train
+from training_watch import Watch
 
 PAIRS = [[FRAMES[i].format(subject), FRAMES[j].format(subject)] for subject in SUBJECTS for i, j in ((0, 1), (1, 0), (2, 3))]
 
@@ -264,7 +265,7 @@ def test_too_little_data_is_an_error(tmp_path):
 
 
 def watch_after(loss, vectors, head, reports=10):
-    watch = _Watch(head, 8, 2)
+    watch = Watch(head, 8, 2)
     for step in range(reports):
         watch.see(loss)
         watch.report(step, vectors)
