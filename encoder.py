@@ -1,55 +1,99 @@
-"""Texts to vectors: length-sorted windows, batches of similar length, every process its share."""
+"""Texts to vectors, many: windows sorted by length, the next one tokenised meanwhile, every process its share."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import paddle
 
 import runtime
 from data import Corpus
+from deploy.python.serving.ragged import Ragged
+from deploy.python.serving.text_encoder import TextEncoder
 from models.semantic_index import SemanticIndex
+from options import UserError
 from text_tokenizer import TextTokenizer
+from vector_file import VectorFile
 
 # Texts that are tokenised and sorted by length at once. The number does not depend on the processes, so that
 # every batch, and with it every vector, is the same for any number of them.
-WINDOW = 2048
-BATCH = 64  # larger batches are slower on a CPU: 512 texts at once ran at a third of the speed of 64
+WINDOW = 4096
 
 
-def encode_texts(model: SemanticIndex, tokenizer: TextTokenizer, texts: Sequence[str], batch_size: int) -> np.ndarray:
-    """Return the unit vectors of some texts, float32 [texts, dimension], in their order; dropout is off."""
-    vectors = np.empty([len(texts), model.dimension], np.float32)
-    training = model.training
-    model.eval()
-    tokens = tokenizer(texts)
-    with paddle.no_grad():
-        chunks, order = tokens.padded_chunks(np.arange(len(texts)), batch_size, tokenizer.pad_id)
-        done = [model(paddle.to_tensor(chunk)).numpy() for chunk in chunks]
-    if done:
-        vectors[:] = np.concatenate(done)[order]
-    if training:
-        model.train()
-    return vectors
+def dynamic(model: SemanticIndex, tokenizer: TextTokenizer, batch_size: int | None = None) -> TextEncoder:
+    """Return an encoder that runs the model as it is, dropout off; batch_size: see TextEncoder."""
+    def run(ids: np.ndarray) -> np.ndarray:
+        training = model.training
+        model.eval()
+        with paddle.no_grad():
+            vectors = model(paddle.to_tensor(ids)).numpy()
+        if training:
+            model.train()
+        return vectors
+
+    return TextEncoder(run, tokenizer, model.dimension, batch_size)
 
 
-def encode(model: SemanticIndex, tokenizer: TextTokenizer, texts: Corpus | Sequence[str], batch_size: int,
-           title: str = "encode") -> np.ndarray:
+def vector_file(path: str, encoder: TextEncoder, texts: Corpus, key: str) -> VectorFile:
+    """Return the file that takes the vectors of a corpus. key: of the encoder and its engine."""
+    return VectorFile(path, len(texts), encoder.dimension, f"{key} {texts.fingerprint} {WINDOW}")
+
+
+def tokens_ahead(windows: Iterable[Sequence[str]], tokenizer: Callable[[Sequence[str]], Ragged]) -> Iterator[Ragged]:
+    """Yield the tokens of each window; the next one is tokenised in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: Future[Ragged] | None = None
+        for window in windows:
+            coming = thread.submit(tokenizer, window)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = coming
+        if waiting is not None:
+            yield waiting.result()
+
+
+def encode(encoder: TextEncoder, texts: Corpus | Sequence[str], title: str = "encode",
+           file: VectorFile | None = None) -> np.ndarray:
     """Return the unit vectors of all texts on rank 0, float32 [texts, dimension]; the ranks share the work.
 
-    Every rank must call it with the same texts; the others get an array of no rows.
+    Every rank must call it with the same texts; the others get an array of no rows. file: where given, the vectors
+    go there, and what a killed run wrote is not computed again; they come back memory-mapped, still under the file's
+    temporary name. Raises UserError for vectors that are not finite.
     """
     cut = texts.slice if isinstance(texts, Corpus) else lambda start, stop: texts[start:stop]
     ranks, rank = runtime.world_size(), runtime.rank()
-    vectors = np.empty([len(texts) if rank == 0 else 0, model.dimension], np.float32)
+    windows = list(range(0, len(texts), WINDOW))
+    if file is not None:
+        runtime.on_rank_0(file.prepare)
+        done = runtime.share(file.done() if rank == 0 else None)
+        if done:
+            runtime.say(f"{title}: {sum(min(start + WINDOW, len(texts)) - start for start in done)} of {len(texts)} "
+                        f"texts are in {file.path}.partial already")
+        windows = [start for start in windows if start not in done]
+    vectors = np.empty([len(texts) if rank == 0 and file is None else 0, encoder.dimension], np.float32)
+    own = tokens_ahead((cut(start, min(start + WINDOW, len(texts))) for start in windows[rank::ranks]),
+                       encoder.tokenizer)
     with runtime.progress(len(texts), "text", title) as bar:
-        for start in range(0, len(texts), WINDOW * ranks):
-            edges = np.minimum(start + WINDOW * np.arange(ranks + 1), len(texts))
-            own = cut(edges[rank], edges[rank + 1]) if edges[rank] < edges[rank + 1] else []
-            blocks = runtime.gather_rows(encode_texts(model, tokenizer, own, batch_size), np.diff(edges).tolist())
-            if rank == 0:
-                vectors[start : edges[-1]] = np.concatenate(blocks)
-            bar.update(int(edges[-1]) - start)
+        bar.update(len(texts) - sum(min(WINDOW, len(texts) - start) for start in windows))
+        for turn in range(0, len(windows), ranks):
+            starts = windows[turn : turn + ranks]
+            counts = [min(WINDOW, len(texts) - start) for start in starts] + [0] * (ranks - len(starts))
+            block = np.empty([0, encoder.dimension], np.float32)
+            if rank < len(starts):
+                block = encoder.of_tokens(next(own))
+                _check_finite(block, len(texts))
+            if file is not None:
+                if rank < len(starts):
+                    file.write(starts[rank], block)
+            else:
+                for start, part in zip(starts, runtime.gather_rows(block, counts)):
+                    if rank == 0:
+                        vectors[start : start + len(part)] = part
+            bar.update(sum(counts))
+    if file is not None:
+        file.flush()
+        runtime.barrier()
+        return file.vectors() if rank == 0 else vectors
     return vectors
 
 
@@ -62,10 +106,8 @@ def report_cut(tokenizer: TextTokenizer) -> None:
                      "what is longer was cut")
 
 
-def check_finite(vectors: np.ndarray, path: str) -> None:
-    """Raise UserError where an encoder gave something else than numbers."""
-    from options import UserError
-
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise UserError(f"{os.fspath(path)}: the encoder gives no finite vector for {len(bad)} of {len(vectors)} texts")
+def _check_finite(vectors: np.ndarray, texts: int) -> None:
+    bad = len(vectors) - int(np.isfinite(vectors).all(axis=1).sum())
+    if bad:
+        raise UserError(f"the encoder gives no finite vector for {bad} of {len(vectors)} texts (of {texts}): "
+                        "the checkpoint is damaged, or its training went wrong")

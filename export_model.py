@@ -30,7 +30,7 @@ def main() -> None:
     pairs = data.read_pairs(args.dev_set_file, (2, 3), args.skip_bad_lines)[0] if args.dev_set_file else []
     corpus = data.read_corpus(args.corpus_file, args.skip_bad_lines)[0] if args.corpus_file else None
     runtime.start("cpu")
-    from encoder import encode_texts
+    from encoder import dynamic
     from models import semantic_index
     from retrieval import recall_of_vectors
     from static_graph import export, open_export
@@ -42,9 +42,7 @@ def main() -> None:
     runtime.say(f"exported to {args.output_path}")
     if corpus is None:
         return
-    ways = {"dynamic": lambda texts: encode_texts(model, tokenizer, texts, 64)}
-    ways |= {form: lambda texts, form=form: open_export(args.output_path, form).encode(texts, 64)  # type: ignore[misc]
-             for form in found}
+    ways = {"dynamic": dynamic(model, tokenizer)} | {form: open_export(args.output_path, form) for form in found}
     for name, encode in ways.items():
         recalls = recall_of_vectors(pairs, corpus, encode)
         runtime.say(f"{name:<8}" + "  ".join(f"{metric}={value}" for metric, value in recalls.items()))

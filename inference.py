@@ -20,7 +20,7 @@ def parser() -> options.Parser:
                                                           "where it is a pipe or a file and no text is given")
     parser.add_argument("--output_file", metavar="FILE.npy",
                         help="write float32 [texts, width] there [printed: the shape, then the vectors]")
-    options.add_batch_size(parser, 32)
+    options.add_engine(parser)
     options.add_bad_lines(parser)
     return parser
 
@@ -53,22 +53,26 @@ def main() -> None:
     elif args.text and not all(text.strip() for text in args.text):
         raise options.UserError("--text: an empty text has no meaning to encode")
     runtime.start(args.device, args.seed)
-    from deploy.python.serving.whole import whole_file
-    from encoder import check_finite, encode, report_cut
+    from encoder import encode, report_cut, vector_file
     from models import semantic_index
+    from static_graph import fast_encoder
 
     model, tokenizer = semantic_index.load(args.params_path, vars(args))
-    vectors = encode(model, tokenizer, texts, args.batch_size)
+    encoder, engine = fast_encoder(model, tokenizer, args.engine, len(texts), args.batch_size)
+    file = None
+    if args.output_file:
+        fingerprint = semantic_index.fingerprint(args.params_path, model, tokenizer)
+        corpus = texts if isinstance(texts, data.Corpus) else data.Corpus.from_texts(texts)
+        file = vector_file(args.output_file, encoder, corpus, f"{fingerprint} {engine}")
+    vectors = encode(encoder, texts, file=file)
     report_cut(tokenizer)
     if runtime.rank() > 0:
         return
-    check_finite(vectors, args.params_path)
-    vectors = vectors[rows]
-    if args.output_file:
-        with whole_file(args.output_file, "wb") as file:
-            np.save(file, vectors)
-        runtime.say(f"{args.output_file}: float32 {list(vectors.shape)}")
+    if file is not None:
+        file.finish(rows)
+        runtime.say(f"{args.output_file}: float32 [{len(rows)}, {encoder.dimension}]")
         return
+    vectors = vectors[rows]
     print(list(vectors.shape))
     with np.printoptions(threshold=sys.maxsize, linewidth=120):
         print(vectors)

@@ -52,6 +52,16 @@ def add_batch_size(parser: Parser, default: int) -> None:
                         help=f"texts (in training: samples a process) at once [{default}]")
 
 
+def add_engine(parser: Parser) -> None:
+    """`--batch_size` and `--engine` of the scripts that encode."""
+    parser.add_argument("--batch_size", type=positive_int, metavar="N",
+                        help="texts at once [as many of similar length as 1024 tokens hold]")
+    parser.add_argument("--engine", choices=["auto", "dynamic", "static", "onnx", "int8"], default="auto",
+                        help="what computes the vectors on a CPU: Paddle's dynamic graph, its static one (Paddle "
+                             "Inference), onnxruntime, or that with 8-bit weights, faster and a little off; auto: the "
+                             "fastest in fp32 that is installed, from 10,000 texts on [auto]")
+
+
 def add_bad_lines(parser: Parser) -> None:
     """`--skip_bad_lines`."""
     parser.add_argument("--skip_bad_lines", action="store_true",

@@ -19,7 +19,7 @@ def parser() -> options.Parser:
     parser.add_argument("--text_pair_file", required=True, metavar="FILE",
                         help="lines of text<TAB>text; a third column is passed over; - is standard input")
     parser.add_argument("--output_file", metavar="FILE", help="write there [standard output]")
-    options.add_batch_size(parser, 32)
+    options.add_engine(parser)
     options.add_bad_lines(parser)
     return parser
 
@@ -48,8 +48,12 @@ def main() -> None:
     from encoder import report_cut
     from models import semantic_index
     from pair_similarity import pair_cosines
+    from static_graph import WORTH_AN_EXPORT, fast_encoder
 
     model, tokenizer = semantic_index.load(args.params_path, vars(args))
+    # The file is streamed, and how long it is not known; one that fills the first window is taken for a long one.
+    texts = 2 * len(first) if len(first) < WINDOW else WORTH_AN_EXPORT
+    encoder, _ = fast_encoder(model, tokenizer, args.engine, texts, args.batch_size)
     with contextlib.ExitStack() as stack:
         out = sys.stdout
         if args.output_file and runtime.rank() == 0:
@@ -57,12 +61,12 @@ def main() -> None:
         while first:
             there = [i for i, fields in enumerate(first) if fields is not None]
             pairs = [fields for fields in first if fields is not None]
-            texts = ["nan"] * len(first)
+            cosines = ["nan"] * len(first)
             if pairs:
-                for i, cosine in zip(there, pair_cosines(model, tokenizer, pairs, args.batch_size)):
-                    texts[i] = str(cosine)
+                for i, cosine in zip(there, pair_cosines(encoder, pairs)):
+                    cosines[i] = str(cosine)
             if runtime.rank() == 0:
-                out.write("\n".join(texts) + "\n")
+                out.write("\n".join(cosines) + "\n")
                 out.flush()
             first = list(itertools.islice(rows, WINDOW))
     report_cut(tokenizer)

@@ -11,7 +11,7 @@ def parser() -> options.Parser:
     parser.add_argument("--corpus_file", required=True, metavar="FILE", help="texts to recall from, one a line")
     options.add_pairs(parser)
     options.add_result_file(parser)
-    options.add_batch_size(parser, 32)
+    options.add_engine(parser)
     options.add_bad_lines(parser)
     parser.add_argument("--recall_num", type=options.positive_int, default=10, metavar="N",
                         help="texts to recall a query [10]")
@@ -33,10 +33,11 @@ def main() -> None:
 
     runtime.start(args.device, args.seed)
     import metrics
-    from encoder import check_finite, encode, report_cut
+    from encoder import encode, report_cut, vector_file
     from models import semantic_index
     from recall_files import read_inputs, write_result
     from retrieval import open_index, ranked
+    from static_graph import fast_encoder
 
     queries, corpus = read_inputs(args)
     if args.index_dir:
@@ -45,14 +46,18 @@ def main() -> None:
     runtime.say(f"Loaded parameters from {args.params_path}")
     settings = IndexSettings.from_flags(args)
     fingerprint = semantic_index.fingerprint(args.params_path, model, tokenizer)
-    index = open_index(args.index_dir, corpus,
-                       lambda: encode(model, tokenizer, corpus, args.batch_size, "encode corpus"), settings,
+    encoder, engine = fast_encoder(model, tokenizer, args.engine, len(corpus), args.batch_size)
+    if engine == "int8":
+        fingerprint += " int8"  # its vectors are not those of the other engines
+    file = vector_file(f"{args.index_dir}.vectors", encoder, corpus, fingerprint) if args.index_dir else None
+    index = open_index(args.index_dir, corpus, lambda: encode(encoder, corpus, "encode corpus", file), settings,
                        fingerprint, args.corpus_file, args.rebuild_index)
-    vectors = encode(model, tokenizer, queries, args.batch_size, "encode queries")
+    if file is not None:
+        runtime.on_rank_0(file.remove)
+    vectors = encode(encoder, queries, "encode queries")
     report_cut(tokenizer)
     if index is None:
         return
-    check_finite(vectors, args.params_path)
     ids, scores = index.index.search(vectors, args.recall_num)
     write_result(args, ranked(queries, ids, scores, index.corpus))
     if args.trec_run_file:

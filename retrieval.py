@@ -10,7 +10,7 @@ import metrics
 import runtime
 from ann_util import EXACT_UP_TO, ExactIndex, IndexSettings, TextIndex, build_index, check_directory, read_meta
 from data import Corpus, group_pairs
-from encoder import check_finite, encode
+from encoder import dynamic, encode
 from models.semantic_index import SemanticIndex
 from options import UserError
 from text_tokenizer import TextTokenizer
@@ -29,12 +29,12 @@ class DevRecall:
     result_dir: where given, the newest recall_result and a line of metrics an evaluation go there.
     """
 
-    def __init__(self, pairs: Sequence[Sequence[str]], corpus: Corpus, tokenizer: TextTokenizer, batch_size: int,
+    def __init__(self, pairs: Sequence[Sequence[str]], corpus: Corpus, tokenizer: TextTokenizer,
                  recall_num: int, index: IndexSettings, result_dir: str | None = None,
                  result_file: str = "", metrics_file: str = "") -> None:
         self.positives = group_pairs(pairs)
         self.queries, self.corpus, self.tokenizer = list(self.positives), corpus, tokenizer
-        self.batch_size, self.recall_num, self.index = batch_size, recall_num, index
+        self.recall_num, self.index = recall_num, index
         self.result_dir, self.result_file, self.metrics_file = result_dir, result_file, metrics_file
         if result_dir:
             runtime.on_rank_0(lambda: os.makedirs(result_dir, exist_ok=True))
@@ -44,12 +44,12 @@ class DevRecall:
     def __call__(self, model: SemanticIndex) -> dict[str, float]:
         """Return {'recall@1': percent, ..., 'mrr@10': percent}; prints the recipe's lines."""
         runtime.say("evaluating")
-        texts = encode(model, self.tokenizer, self.corpus, self.batch_size, "encode corpus")
-        queries = encode(model, self.tokenizer, self.queries, self.batch_size, "encode queries")
+        encoder = dynamic(model, self.tokenizer)
+        texts = encode(encoder, self.corpus, "encode corpus")
+        queries = encode(encoder, self.queries, "encode queries")
         return runtime.on_rank_0(lambda: self._measure(texts, queries))
 
     def _measure(self, texts: np.ndarray, queries: np.ndarray) -> dict[str, float]:
-        check_finite(texts, "the model")
         ids, scores = build_index(texts, self.index).search(queries, self.recall_num)
         found = list(ranked(self.queries, ids, scores, self.corpus))
         hits = metrics.hit_ranks({query: [text for text, _ in row] for query, row in found}, self.positives)
@@ -119,7 +119,6 @@ def open_index(directory: str | None, corpus: Corpus, encode_corpus: Callable[[]
 
     def build() -> None:
         nonlocal index
-        check_finite(vectors, source)
         runtime.say("start build index..........")
         began = time.perf_counter()
         index = TextIndex(build_index(vectors, settings), corpus, encoder, source)

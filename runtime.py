@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from deploy.python.serving.predictor import prepare_environment
+from deploy.python.serving.predictor import keep_freed_memory, prepare_environment
 from options import UserError
+
+_TOLD = os.environ.get("OMP_NUM_THREADS", "")  # read now: paddle sets it to 1 when imported
 
 
 def rank() -> int:
@@ -67,6 +69,11 @@ def progress(total: int, unit: str, title: str, lines: bool = True) -> Any:
     return tqdm(total=total, unit=unit, desc=title, disable=None if rank() == 0 else True, leave=False, smoothing=0.05)
 
 
+def threads() -> int:
+    """Return how many threads this process computes with on a CPU: OMP_NUM_THREADS, else its share of the cores."""
+    return int(_TOLD) if _TOLD.isdigit() and int(_TOLD) else max(1, (os.cpu_count() or 1) // world_size())
+
+
 def start(device: str = "auto", seed: int = 0) -> str:
     """Import paddle, choose the device, join the other processes and seed; return the device's name.
 
@@ -74,7 +81,6 @@ def start(device: str = "auto", seed: int = 0) -> str:
     """
     prepare_environment()
     logging.getLogger().setLevel(logging.WARNING)
-    told = "OMP_NUM_THREADS" in os.environ  # paddle sets it to 1 when imported, and then computes with one thread
     import paddle
 
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
@@ -86,10 +92,11 @@ def start(device: str = "auto", seed: int = 0) -> str:
                   else "the installed paddle is a CPU build: bash scripts/setup.sh --gpu installs the other")
         raise UserError(f"--device {device}: {reason}; or pass --device cpu")
     if kind == "cpu":
+        keep_freed_memory()
         # Transposed views otherwise reach slow CPU kernels: a training step takes 1.4 to 2.9 times as long.
         paddle.set_flags({"FLAGS_use_stride_kernel": False})
-        if not told:
-            paddle.base.core.set_num_threads(max(1, (os.cpu_count() or 1) // world_size()))
+        if not _TOLD:
+            paddle.base.core.set_num_threads(threads())
     try:
         paddle.set_device(device)
     except (ValueError, RuntimeError) as error:

@@ -1,10 +1,12 @@
 """A checkpoint to a directory that serves: static graph, ONNX, int8, tokenizer, manifest. Checked against the model."""
 
 import contextlib
+import importlib.util
 import json
 import logging
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -14,9 +16,11 @@ from typing import Any
 import numpy as np
 import paddle
 
+import runtime
 from deploy.python.serving import predictor as serving
+from deploy.python.serving.text_encoder import TextEncoder
 from deploy.python.serving.whole import whole_directory
-from encoder import encode_texts
+from encoder import dynamic
 from models.semantic_index import SETTINGS, SemanticIndex
 from options import UserError
 from text_tokenizer import TextTokenizer
@@ -27,6 +31,9 @@ VOCABULARY = "vocabulary.json"
 SAMPLES = ["退", "信用卡丢了怎么挂失", "怎么查快递到哪了？", "APP 打不开，提示 error 404", "余额￥100.50→转账½ 😀🫨",
            "how do I reset my password", "花呗分期还款日可以改吗，改了以后这个月的账单怎么算" * 3, "很长" * 600]
 AGREEMENT = 1e-4
+ENGINES = ("auto", "dynamic", "static", "onnx", "int8")
+# Texts from which an export, 4 s for a small encoder and half a minute for ERNIE's shape, is paid back.
+WORTH_AN_EXPORT = 10_000
 
 
 def check_output_path(path: str) -> None:
@@ -154,10 +161,10 @@ def export(model: SemanticIndex, tokenizer: TextTokenizer, output_path: str, for
             if "onnx" not in formats:
                 os.unlink(os.path.join(directory, serving.ONNX))
         write_manifest(model, tokenizer, directory, source)
-        truth = encode_texts(model, tokenizer, SAMPLES, 4)
+        truth = dynamic(model, tokenizer, 4)(SAMPLES)
         found = {}
         for form in dict.fromkeys(("paddle", *formats)):
-            vectors = open_export(directory, form).encode(SAMPLES, 4)
+            vectors = open_export(directory, form, batch_size=4)(SAMPLES)
             cosines = np.einsum("ij,ij->i", vectors, truth) / np.linalg.norm(vectors, axis=1)
             found[form] = float(np.abs(vectors - truth).max()), float(cosines.min())
             if form != "int8" and not found[form][0] <= AGREEMENT:
@@ -166,7 +173,42 @@ def export(model: SemanticIndex, tokenizer: TextTokenizer, output_path: str, for
     return found
 
 
-def open_export(directory: str, form: str, threads: int | None = None) -> serving.Predictor:
+def fast_encoder(model: SemanticIndex, tokenizer: TextTokenizer, engine: str, texts: int,
+                 batch_size: int | None = None) -> tuple[TextEncoder, str]:
+    """Return an encoder for that many texts, and the name of its engine.
+
+    engine: one of ENGINES; auto: the fastest one in fp32 that is installed, where the texts pay for the export.
+    Raises UserError where an engine that was named is not installed.
+    """
+    if engine == "auto":
+        on_cpu = paddle.device.get_device().startswith("cpu")
+        engine = "dynamic" if not on_cpu or texts < WORTH_AN_EXPORT else "onnx" if _has_onnx() else "static"
+    if engine == "dynamic":
+        return dynamic(model, tokenizer, batch_size), engine
+    if not paddle.device.get_device().startswith("cpu"):
+        raise UserError(f"--engine {engine}: runs on a CPU here; pass --device cpu, or leave it out")
+    training = model.training
+    model.eval()
+    with tempfile.TemporaryDirectory() as directory:
+        write_graph(model, directory)
+        if engine == "static":
+            run = serving.paddle_engine(directory, "cpu", "fp32", runtime.threads())
+        else:
+            write_onnx(directory)
+            if engine == "int8":
+                write_int8(directory)
+            run = serving.onnx_engine(directory, serving.INT8 if engine == "int8" else serving.ONNX, runtime.threads())
+    if training:
+        model.train()
+    return TextEncoder(run, tokenizer, model.dimension, batch_size), engine
+
+
+def _has_onnx() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("onnxruntime", "paddle2onnx"))
+
+
+def open_export(directory: str, form: str, batch_size: int | None = None) -> serving.Predictor:
     """Open an exported directory in one of FORMATS, on a CPU."""
     return serving.Predictor(directory, engine="paddle" if form == "paddle" else "onnx",
-                             precision="int8" if form == "int8" else "fp32", threads=threads or os.cpu_count() or 1)
+                             precision="int8" if form == "int8" else "fp32", threads=runtime.threads(),
+                             batch_size=batch_size)

@@ -307,6 +307,8 @@ class Trainer:
                 self._loop(bar, watch)
         finally:
             signal.signal(signal.SIGTERM, before)
+            if self.log is not None:
+                self.log.close()
         self.save()
         self.model.eval()
         last = self.checkpoints.path(self.step)

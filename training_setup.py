@@ -8,7 +8,6 @@ from paddle import nn
 import runtime
 from ann_util import IndexSettings
 from data import Corpus, TrainingSet, numbers, read_corpus, read_table
-from encoder import BATCH
 from models import scratch, semantic_index
 from options import UserError
 from pair_similarity import DevSpearman
@@ -91,13 +90,13 @@ def dev_evaluation(args: argparse.Namespace, samples: list[list[str]],
     if labels is not None:
         runtime.say(f"{args.dev_set_file}: {len(pairs)} labelled pairs{lines.notes()}, "
                     "Spearman's correlation with their cosines")
-        return DevSpearman(pairs, labels, tokenizer, BATCH)
+        return DevSpearman(pairs, labels, tokenizer)
     if args.corpus_file:
         corpus, _ = read_corpus(args.corpus_file, args.skip_bad_lines)
     else:
         corpus = Corpus.from_texts([text for row in samples for text in row[:2]] + [row[1] for row in pairs])
     runtime.say(f"{args.dev_set_file}: {len(pairs)} pairs{lines.notes()}, recalled from {len(corpus)} texts")
-    return DevRecall(pairs, corpus, tokenizer, BATCH, args.recall_num, IndexSettings.from_flags(args),
+    return DevRecall(pairs, corpus, tokenizer, args.recall_num, IndexSettings.from_flags(args),
                      args.recall_result_dir, args.recall_result_file, args.evaluate_result)
 
 

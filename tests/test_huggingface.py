@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from encoder import encode_texts
+from encoder import dynamic
 from models import huggingface
 from models.semantic_index import create, load, save
 from options import UserError
@@ -26,7 +26,7 @@ def test_vectors_are_those_of_sentence_transformers():
     before = sorted(os.listdir(MINILM))
     model, tokenizer = load(str(MINILM), {})
     assert (model.settings.pooling, model.dimension, tokenizer.max_seq_length) == ("mean", 384, 256)
-    vectors = encode_texts(model, tokenizer, REFERENCE["texts"], 3)
+    vectors = dynamic(model, tokenizer, 3)(REFERENCE["texts"])
     assert np.abs(vectors - np.array(REFERENCE["vectors"])).max() < 1e-4
     assert sorted(os.listdir(MINILM)) == before  # nothing is written beside the weights
 
@@ -39,7 +39,7 @@ def test_it_trains_and_saves_as_any_encoder(tmp_path):
     model.eval()
     again, its_tokenizer = load(str(tmp_path), {})
     texts = REFERENCE["texts"]
-    np.testing.assert_array_equal(encode_texts(again, its_tokenizer, texts, 8), encode_texts(model, tokenizer, texts, 8))
+    np.testing.assert_array_equal(dynamic(again, its_tokenizer, 8)(texts), dynamic(model, tokenizer, 8)(texts))
 
 
 @pytest.fixture

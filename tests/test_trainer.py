@@ -186,7 +186,7 @@ def test_unknown_best_metric(tmp_path):
     model, tokenizer, data = setup()
     with pytest.raises(UserError, match="--best_metric recall@3: the evaluation gives recall@1, mrr@10"):
         train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, best_metric="recall@3", eval_steps=1),
-              evaluate=DevRecall([["a", "b"]], Corpus.from_texts(["b"]), tokenizer, 8, 1, IndexSettings()))
+              evaluate=DevRecall([["a", "b"]], Corpus.from_texts(["b"]), tokenizer, 1, IndexSettings()))
     assert not os.path.exists(tmp_path / "latest")  # told before the training
 
 

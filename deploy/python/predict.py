@@ -21,7 +21,8 @@ def parser() -> Parser:
     group.add_argument("--text_pair_file", metavar="FILE",
                        help="lines of text<TAB>text: their similarities are printed, one a line")
     parser.add_argument("--output_file", metavar="FILE", help="write vectors as .npy, or similarities as lines, there")
-    parser.add_argument("--batch_size", type=positive_int, default=32, metavar="N", help="texts at once [32]")
+    parser.add_argument("--batch_size", type=positive_int, metavar="N",
+                        help="texts at once [as many as 1024 tokens hold]")
     parser.add_argument("--max_seq_length", type=positive_int, metavar="N",
                         help="tokens a text; longer ones are cut [as in training]")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="[cpu]")
@@ -72,10 +73,10 @@ def main() -> None:
     if sample:
         pairs = SAMPLE
     predictor = Predictor(args.model_dir, args.device, args.engine, args.precision, args.cpu_threads,
-                          args.max_seq_length)
+                          args.max_seq_length, args.batch_size)
     places: dict[str, int] = {}
     rows = np.array([[places.setdefault(text, len(places)) for text in row] for row in pairs], np.int64)
-    vectors = predictor.encode(texts or list(places), args.batch_size)
+    vectors = predictor(texts or list(places))
     cosines = np.einsum("ij,ij->i", vectors[rows[:, 0]], vectors[rows[:, 1]]) if pairs else None
     if predictor.cut:
         print(f"warning: {predictor.cut} texts reach --max_seq_length {predictor.max_seq_length}: "

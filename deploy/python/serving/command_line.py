@@ -51,6 +51,11 @@ def run(main: Callable[[], Any]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT
     sys.stdout.flush()
+    if os.environ.get("PADDLE_TRAINERS_NUM", "1") != "1":
+        # paddle's threads that talk to the other processes now and then abort while the interpreter shuts down,
+        # when all the work is done and written: the launcher would call the run failed.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

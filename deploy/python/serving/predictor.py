@@ -1,5 +1,6 @@
 """An exported directory to vectors: Paddle Inference, or onnxruntime where the directory holds an ONNX graph."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import numpy as np
 
 from .command_line import UserError
 from .ragged import Ragged
+from .text_encoder import TextEncoder
 from .wordpiece import Vocabulary, WordPiece
 
 MANIFEST, FORMAT = "manifest.json", 1
@@ -31,6 +33,22 @@ def prepare_environment() -> None:
         pass  # not Linux: nothing to gain
     os.environ.setdefault("GLOG_minloglevel", "2")
     warnings.filterwarnings("ignore")  # of paddle's imports: ours are printed
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed for the next array instead of giving it back to the system.
+
+    paddle allocates the result of every operation anew, and beyond 128 KB that is fresh memory whose every page
+    costs a fault: a product of two arrays of 3 MB took 6.7 ms and takes 1.0 (docs/performance.md). GNU's only.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        for most in (1 << 30, 32 << 20):  # older libraries refuse the first
+            if library.mallopt(-3, most):  # M_MMAP_THRESHOLD
+                break
+        library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+    except (OSError, AttributeError):
+        pass
 
 
 def checksum(path: str) -> str:
@@ -108,6 +126,7 @@ def paddle_engine(model_dir: str, device: str, precision: str, threads: int) -> 
         config.enable_use_gpu(256, 0, half.get(precision, inference.PrecisionType.Float32))
     else:
         config.disable_gpu()
+        keep_freed_memory()
         config.set_cpu_math_library_num_threads(threads)
         if precision == "bf16":
             config.enable_mkldnn()
@@ -148,40 +167,27 @@ def onnx_engine(model_dir: str, file: str, threads: int) -> Callable[[np.ndarray
     return run
 
 
-class Predictor:
-    """Unit vectors of texts from an exported directory.
+class Predictor(TextEncoder):
+    """Callable from texts to their unit vectors, by an exported directory; see TextEncoder.
 
     engine: paddle or onnx; precision int8 is onnx. threads: of a CPU. max_seq_length: None is the directory's own.
     Raises UserError for a directory that is not whole or was changed.
     """
 
     def __init__(self, model_dir: str, device: str = "cpu", engine: str = "paddle", precision: str = "fp32",
-                 threads: int = 1, max_seq_length: int | None = None) -> None:
+                 threads: int = 1, max_seq_length: int | None = None, batch_size: int | None = None) -> None:
         manifest = read_manifest(model_dir)
         longest = manifest["max_position_embeddings"]
         self.max_seq_length = max_seq_length or manifest["max_seq_length"]
         if self.max_seq_length > longest:
             raise UserError(f"--max_seq_length {self.max_seq_length}: the encoder reads at most {longest} tokens")
-        self.dimension: int = manifest["dimension"]
-        self.tokenizer = load_tokenizer(model_dir, manifest, self.max_seq_length)
+        tokenizer = load_tokenizer(model_dir, manifest, self.max_seq_length)
         if precision == "int8" or engine == "onnx":
             if device == "gpu":
                 raise UserError("--device gpu: ONNX graphs run on a CPU here; leave --device out")
             if precision not in ("fp32", "int8"):
                 raise UserError(f"--precision {precision}: an ONNX graph here is fp32 or int8")
-            self.run = onnx_engine(model_dir, INT8 if precision == "int8" else ONNX, threads)
+            run = onnx_engine(model_dir, INT8 if precision == "int8" else ONNX, threads)
         else:
-            self.run = paddle_engine(model_dir, device, precision, threads)
-
-    @property
-    def cut(self) -> int:
-        """Texts seen so far that were as long as max_seq_length or longer."""
-        return self.tokenizer.cut
-
-    def encode(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
-        """Return unit vectors, float32 [texts, dimension], in the order of the texts."""
-        tokens = self.tokenizer(texts)
-        if not len(tokens):
-            return np.empty([0, self.dimension], np.float32)
-        chunks, order = tokens.padded_chunks(np.arange(len(tokens)), batch_size, self.tokenizer.pad_id)
-        return np.concatenate([self.run(chunk) for chunk in chunks])[order]
+            run = paddle_engine(model_dir, device, precision, threads)
+        super().__init__(run, tokenizer, manifest["dimension"], batch_size)

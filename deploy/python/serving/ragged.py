@@ -1,5 +1,6 @@
 """Token ids of texts of unequal length, and batches of them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +35,23 @@ class Ragged:
 
         Returns the chunks and the order that puts their rows, end to end, back: out[order] is as `rows`.
         """
-        by_length = np.argsort(self.lengths[rows], kind="stable")
-        chunks = [self.pad(rows[by_length[i : i + size]], pad_id) for i in range(0, len(rows), size)]
-        order = np.empty_like(by_length)
-        order[by_length] = np.arange(len(rows))
-        return chunks, order
+        parts = list(by_length(self.lengths[rows], size))
+        order = np.empty(len(rows), np.int64)
+        order[np.concatenate([[], *parts]).astype(np.int64)] = np.arange(len(rows))
+        return [self.pad(rows[part], pad_id) for part in parts], order
+
+
+def by_length(lengths: np.ndarray, size: int | None, budget: int = 0) -> Iterator[np.ndarray]:
+    """Yield the places of some lengths in parts of similar length, the shortest first.
+
+    size: how many a part; None: as many as `budget` holds when all are as long as the longest, at least one.
+    """
+    order = np.argsort(lengths, kind="stable")
+    lengths, start = lengths[order], 0
+    while start < len(order):
+        stop = start + (size or 1)
+        if size is None:
+            ahead = lengths[start : start + budget]
+            stop = start + max(1, int((ahead * np.arange(1, len(ahead) + 1) <= budget).sum()))
+        yield order[start:stop]
+        start = stop
