@@ -69,6 +69,13 @@ def progress(total: int, unit: str, title: str, lines: bool = True) -> Any:
     return tqdm(total=total, unit=unit, desc=title, disable=None if rank() == 0 else True, leave=False, smoothing=0.05)
 
 
+def on_cpu() -> bool:
+    """Tell whether the device that start() chose is the CPU."""
+    import paddle
+
+    return paddle.device.get_device().startswith("cpu")
+
+
 def threads() -> int:
     """Return how many threads this process computes with on a CPU: OMP_NUM_THREADS, else its share of the cores."""
     return int(_TOLD) if _TOLD.isdigit() and int(_TOLD) else max(1, (os.cpu_count() or 1) // world_size())

@@ -181,11 +181,10 @@ def fast_encoder(model: SemanticIndex, tokenizer: TextTokenizer, engine: str, te
     Raises UserError where an engine that was named is not installed.
     """
     if engine == "auto":
-        on_cpu = paddle.device.get_device().startswith("cpu")
-        engine = "dynamic" if not on_cpu or texts < WORTH_AN_EXPORT else "onnx" if _has_onnx() else "static"
+        engine = "dynamic" if not runtime.on_cpu() or texts < WORTH_AN_EXPORT else "onnx" if _has_onnx() else "static"
     if engine == "dynamic":
         return dynamic(model, tokenizer, batch_size), engine
-    if not paddle.device.get_device().startswith("cpu"):
+    if not runtime.on_cpu():
         raise UserError(f"--engine {engine}: runs on a CPU here; pass --device cpu, or leave it out")
     training = model.training
     model.eval()

@@ -17,6 +17,7 @@ import gradient_cache
 import runtime
 from checkpoints import OPTIMIZER, SCALER, STATE, Checkpoints, rename_optimizer
 from data import Batch, TrainingSet
+from models import cpu
 from models.semantic_index import SemanticIndex
 from options import UserError
 from parallel import anywhere, gather_vectors, sum_gradients
@@ -77,7 +78,7 @@ def _half(precision: str) -> str | None:
     """Return the 16-bit type to compute in, None for fp32."""
     if precision == "fp32":
         return None
-    if paddle.device.get_device().startswith("cpu"):
+    if runtime.on_cpu():
         if precision != "auto":
             runtime.warn(f"--precision {precision} gains nothing on a CPU; fp32 is used")
         return None
@@ -112,6 +113,8 @@ class Trainer:
         self._make_optimizer()
         if schedule.use_recompute:
             recompute_layers(model)
+        if runtime.on_cpu():
+            cpu.exchange(model)
         self.bare: nn.Layer = _Encode(model)
         self.encode = paddle.DataParallel(self.bare) if runtime.world_size() > 1 else self.bare
         half = _half(schedule.precision)

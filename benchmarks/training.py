@@ -4,9 +4,9 @@
     python benchmarks/training.py --data DIR/train.csv --torch_python PYTHON --encoder scratch-12x768 --steps 6
 
 DIR/train.csv holds lines of text<TAB>text. The interpreter of --torch_python has torch and sentence-transformers. Both
-train the same shape on the same pairs, batches and vocabulary, dropout 0.1, AdamW, in fp32 with the same threads; each in
-a process of its own, in turn, --repeats times; medians over the steps and then over the repeats. `as paddle comes` is
-our own trainer without what runtime.py and models/cpu.py set and exchange on a CPU.
+train the same shape on the same pairs, batches and vocabulary, dropout 0.1, AdamW, in fp32 with the same threads; each
+in a process of its own, in turn, --repeats times; medians over the steps and then over the repeats. `as paddle comes`
+is our own trainer without what runtime.py and models/cpu.py set and exchange on a CPU.
 """
 
 import argparse
@@ -38,17 +38,21 @@ def ours(pairs: list[list[str]], args: argparse.Namespace, directory: str, plain
     if plain:
         import paddle
 
+        from models import cpu
+
         paddle.base.core.set_num_threads(args.threads)
+        cpu.exchange = lambda model: None  # type: ignore[assignment]
     else:
         runtime.start("cpu", 0)
     from data import TrainingSet
     from models.in_batch_negative import InBatchNegative
     from models.semantic_index import create
     from trainer import Schedule, Trainer
+    from training_setup import CHUNK
 
     model, tokenizer = create(args.encoder, {"output_emb_size": 0, "max_seq_length": 48},
                               [text for pair in pairs for text in pair], head_dropout=0.0)
-    data = TrainingSet(pairs, tokenizer, args.batch_size, seed=1)
+    data = TrainingSet(pairs, tokenizer, args.batch_size, seed=1, chunk=2 * args.batch_size if plain else CHUNK[0])
     trainer = Trainer(model, tokenizer, InBatchNegative(0.0, 20.0), data, Schedule(directory))
     model.train()
     seconds = []
@@ -63,7 +67,6 @@ def ours(pairs: list[list[str]], args: argparse.Namespace, directory: str, plain
 def theirs(pairs: list[list[str]], args: argparse.Namespace, directory: str) -> list[float]:
     """Return the seconds of each step of sentence-transformers' trainer."""
     import torch
-    from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformer,
         SentenceTransformerTrainer,
@@ -73,6 +76,8 @@ def theirs(pairs: list[list[str]], args: argparse.Namespace, directory: str) -> 
     )
     from transformers import BertConfig, BertModel, BertTokenizerFast, TrainerCallback
 
+    from datasets import Dataset  # type: ignore[attr-defined]
+
     torch.set_num_threads(args.threads)
     layers, width = map(int, args.encoder.removeprefix("scratch-").split("x"))
     vocabulary = os.path.join(directory, "vocab.txt")
@@ -80,7 +85,8 @@ def theirs(pairs: list[list[str]], args: argparse.Namespace, directory: str) -> 
         size = len(file.read().splitlines())
     BertTokenizerFast(vocabulary).save_pretrained(directory)
     BertModel(BertConfig(vocab_size=size, hidden_size=width, num_hidden_layers=layers,
-                         num_attention_heads=max(1, width // 64), intermediate_size=4 * width)).save_pretrained(directory)
+                         num_attention_heads=max(1, width // 64),
+                         intermediate_size=4 * width)).save_pretrained(directory)
     encoder = models.Transformer(directory, max_seq_length=48)
     model = SentenceTransformer(modules=[encoder, models.Pooling(width), models.Normalize()], device="cpu")
     times: list[float] = []
@@ -135,7 +141,8 @@ def main() -> None:
                     continue
                 found[way].append(args.batch_size / float(done.stdout.split("RESULT")[1]))
     base = statistics.median(found[WAYS[2]] or [float("nan")])
-    print(f"| {args.encoder}, batches of {args.batch_size} pairs | pairs/s | ratio | of each repeat |\n|---|---:|---:|---|")
+    print(f"| {args.encoder}, batches of {args.batch_size} pairs | pairs/s | ratio | of each repeat |")
+    print("|---|---:|---:|---|")
     for way, speeds in found.items():
         if speeds:
             middle = statistics.median(speeds)
