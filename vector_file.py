@@ -13,6 +13,8 @@ import runtime
 from deploy.python.serving.whole import whole_file
 from options import UserError
 
+FLUSH_SECONDS = 10  # what a kill may cost
+
 
 class VectorFile:
     """float32 [count, dimension], written under PATH.partial until finish() gives it its name.
@@ -72,7 +74,7 @@ class VectorFile:
             out.seek(self.offset + start * self.dimension * 4)
             out.write(np.ascontiguousarray(vectors, np.float32).tobytes())
         self.waiting.append(start)
-        if time.monotonic() - self.flushed > 10:
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:

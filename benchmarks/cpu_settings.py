@@ -1,4 +1,4 @@
-"""What runtime.py's settings for a CPU are worth: matrix products and a training step, with and without each.
+"""What the settings for a CPU are worth (runtime.py, models/cpu.py): products and a training step with and without.
 
     python benchmarks/cpu_settings.py
 
@@ -16,29 +16,32 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
-# name: (MKL_DEBUG_CPU_TYPE where the processor is AMD's, stride kernel off, threads)
 SETTINGS = {
-    "as paddle comes": (False, False, 0),
-    "all threads": (False, False, os.cpu_count() or 1),
-    "all threads, no stride kernel": (False, True, os.cpu_count() or 1),
-    "all threads, MKL told the instruction set": (True, False, os.cpu_count() or 1),
-    "all three (what the scripts do)": (True, True, os.cpu_count() or 1),
+    "as paddle comes": [],
+    "all threads": ["threads"],
+    "all threads, no stride kernel": ["threads", "stride"],
+    "all threads, MKL told the instruction set": ["threads", "mkl"],
+    "all threads, freed memory kept": ["threads", "memory"],
+    "these four": ["threads", "stride", "mkl", "memory"],
+    "these four and the layers of models/cpu.py (what the scripts do)": ["threads", "stride", "mkl", "memory", "layers"],
 }
 
 
-def child(mkl: bool, stride: bool, threads: int) -> dict[str, float]:
-    """Measure under one setting; called in a process that has not imported paddle."""
-    from deploy.python.serving.predictor import prepare_environment
+def child(settings: list[str]) -> dict[str, float]:
+    """Measure under some settings; called in a process that has not imported paddle."""
+    from deploy.python.serving.predictor import keep_freed_memory, prepare_environment
 
-    if mkl:
+    if "mkl" in settings:
         prepare_environment()
+    if "memory" in settings:
+        keep_freed_memory()
     import numpy as np
     import paddle
 
-    if stride:
+    if "stride" in settings:
         paddle.set_flags({"FLAGS_use_stride_kernel": False})
-    if threads:
-        paddle.base.core.set_num_threads(threads)
+    if "threads" in settings:
+        paddle.base.core.set_num_threads(os.cpu_count() or 1)
     paddle.set_device("cpu")
     square = paddle.rand([1024, 1024])
     paddle.matmul(square, square)
@@ -47,10 +50,13 @@ def child(mkl: bool, stride: bool, threads: int) -> dict[str, float]:
         paddle.matmul(square, square)
     gflops = 20 * 2 * 1024**3 / (time.perf_counter() - began) / 1e9
 
+    from models import cpu
     from models.in_batch_negative import InBatchNegative
     from models.semantic_index import create
 
     model, _ = create("scratch-2x256", {}, [chr(0x4E00 + i) for i in range(1500)])
+    if "layers" in settings:
+        cpu.exchange(model)
     head, optimizer = InBatchNegative(), paddle.optimizer.AdamW(parameters=model.parameters())
     model.train()
     ids = paddle.to_tensor(np.random.default_rng(0).integers(5, 1500, [256, 16]))
@@ -72,7 +78,7 @@ def main() -> None:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        print("RESULT" + json.dumps(child(*SETTINGS[args.child])))
+        print("RESULT" + json.dumps(child(SETTINGS[args.child])))
         return
     found: dict[str, list[dict[str, float]]] = {name: [] for name in SETTINGS}
     for _ in range(args.repeats):

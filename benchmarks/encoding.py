@@ -1,0 +1,202 @@
+"""Texts a second of a corpus, tokenised and encoded: the recipe's loop, sentence-transformers and our engines.
+
+    python benchmarks/encoding.py --data DIR/corpus.csv --torch_python PYTHON
+    python benchmarks/encoding.py --data DIR/corpus.csv --torch_python PYTHON --encoder scratch-12x768 --texts 1000
+
+The first --texts lines of the file, in its order. The recipe's loop is file order, paddlenlp's tokenizer, batches of 32
+padded to their longest, the dynamic graph, as paddle comes. Each way runs in a process of its own, in turn, --repeats
+times; medians. Then one process against two, a thread each. The share of the peak is that of the matrix product that
+paddle reaches in the same process, counting the products that the texts' own tokens need.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+OURS = ("dynamic", "static", "onnx", "int8")
+RECIPE, THEIRS = "the recipe's loop", "sentence-transformers"
+Encode = Callable[[Sequence[str]], object]
+
+
+def recipe(checkpoint: str, threads: int) -> Encode:
+    """Return the recipe's way to encode."""
+    import paddle
+    from paddlenlp.transformers import AutoTokenizer
+
+    from models.semantic_index import load
+
+    paddle.base.core.set_num_threads(threads)
+    model, _ = load(checkpoint, {})
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+
+    def encode(texts: Sequence[str]) -> object:
+        vectors = []
+        with paddle.no_grad():
+            for start in range(0, len(texts), 32):
+                rows = [tokenizer(text, max_length=64, truncation=True)["input_ids"]
+                        for text in texts[start : start + 32]]
+                longest = max(map(len, rows))
+                vectors.append(model(paddle.to_tensor([row + [0] * (longest - len(row)) for row in rows])).numpy())
+        return np.concatenate(vectors)
+
+    return encode
+
+
+def theirs(name: str, directory: str, threads: int) -> Encode:
+    """Return sentence-transformers' way, on PyTorch."""
+    import torch
+    from sentence_transformers import SentenceTransformer, models
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    torch.set_num_threads(threads)
+    layers, width = map(int, name.removeprefix("scratch-").split("x"))
+    vocabulary = os.path.join(directory, "checkpoint", "vocab.txt")
+    with open(vocabulary, encoding="utf-8") as file:
+        size = len(file.read().splitlines())
+    with tempfile.TemporaryDirectory() as place:
+        BertTokenizerFast(vocabulary).save_pretrained(place)
+        BertModel(BertConfig(vocab_size=size, hidden_size=width, num_hidden_layers=layers,
+                             num_attention_heads=max(1, width // 64),
+                             intermediate_size=4 * width)).save_pretrained(place)
+        encoder = models.Transformer(place, max_seq_length=64)
+    model = SentenceTransformer(modules=[encoder, models.Pooling(width), models.Normalize()], device="cpu")
+    return lambda texts: model.encode(list(texts), batch_size=32)
+
+
+def peak() -> float:
+    """Return the operations a second of paddle's matrix product, [1024, 1024] each."""
+    import paddle
+
+    a, seconds = paddle.randn([1024, 1024]), []
+    for _ in range(20):
+        began = time.perf_counter()
+        float(paddle.matmul(a, a)[0, 0])
+        seconds.append(time.perf_counter() - began)
+    return 2 * 1024**3 / statistics.median(seconds)
+
+
+def needed(lengths: np.ndarray, name: str) -> float:
+    """Return the operations that the matrix products of some texts need, padding left out."""
+    layers, width = map(int, name.removeprefix("scratch-").split("x"))
+    each = lengths.astype(np.float64)
+    return float(layers * (24 * width**2 * each + 4 * width * each**2).sum())
+
+
+def child(way: str, directory: str, args: argparse.Namespace) -> dict[str, float]:
+    """Return texts a second, seconds until the first text, and the share of the peak."""
+    with open(args.data, encoding="utf-8") as file:
+        texts = [line.strip() for _, line in zip(range(args.texts), file)]
+    began, share = time.perf_counter(), 0.0
+    checkpoint = os.path.join(directory, "checkpoint")
+    if way == RECIPE:
+        run = recipe(checkpoint, args.threads)
+    elif way == THEIRS:
+        run = theirs(args.encoder, directory, args.threads)
+    else:
+        import runtime
+
+        runtime.start("cpu", 0)
+        from data import Corpus
+        from encoder import encode, vector_file
+        from models.semantic_index import load
+        from static_graph import fast_encoder
+
+        encoder, _ = fast_encoder(*load(checkpoint, {}), way, len(texts))
+
+        def run(texts: Sequence[str]) -> object:
+            corpus = Corpus.from_texts(texts)
+            file = vector_file(os.path.join(directory, "vectors"), encoder, corpus, f"{way} {time.time()}")
+            return encode(encoder, corpus, file=file)
+
+    run(texts[:64])
+    ready = time.perf_counter() - began
+    began = time.perf_counter()
+    run(texts)
+    seconds = time.perf_counter() - began
+    if way in OURS:
+        share = needed(encoder.tokenizer(texts).lengths, args.encoder) / seconds / peak()
+    return {"speed": len(texts) / seconds, "ready": ready, "share": share}
+
+
+def measure(way: str, directory: str, args: argparse.Namespace, threads: int, processes: int = 1) -> dict[str, float]:
+    """Run a child and return what it measured."""
+    python = args.torch_python if way == THEIRS else sys.executable
+    launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes), "--log_dir",
+              os.path.join(directory, "log")] if processes > 1 else []
+    result = os.path.join(directory, "result")
+    done = subprocess.run([python, *launch, __file__, "--data", args.data, "--encoder", args.encoder, "--texts",
+                           str(args.texts), "--threads", str(threads), "--child", way, directory, result],
+                          capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+    if done.returncode:
+        raise SystemExit(f"{way}: {done.stdout}\n{done.stderr}")
+    with open(result) as file:
+        return json.load(file)
+
+
+def prepare(directory: str, args: argparse.Namespace) -> None:
+    """Write a checkpoint with a vocabulary of the texts."""
+    import runtime
+
+    runtime.start("cpu", 0)
+    from models import semantic_index
+
+    with open(args.data, encoding="utf-8") as file:
+        texts = [line.strip() for _, line in zip(range(args.texts), file)]
+    model, tokenizer = semantic_index.create(args.encoder, {"output_emb_size": 0, "max_seq_length": 64}, texts)
+    os.mkdir(os.path.join(directory, "checkpoint"))
+    semantic_index.save(model, tokenizer, os.path.join(directory, "checkpoint"))
+
+
+def main() -> None:
+    """Measure and print Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--encoder", default="scratch-4x256")
+    parser.add_argument("--texts", type=int, default=10_000)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--torch_python", default=sys.executable)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        way, directory, result = args.child
+        found = child(way, directory, args)
+        if os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
+            with open(result, "w") as file:
+                json.dump(found, file)
+        return
+    rounds: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        prepare(directory, args)
+        for _ in range(args.repeats):
+            for way in (RECIPE, THEIRS, *OURS):
+                rounds.setdefault(way, []).append(measure(way, directory, args, args.threads))
+            for processes in (1, 2):
+                rounds.setdefault(f"onnx, {processes} x 1 thread", []).append(
+                    measure("onnx", directory, args, 1, processes))
+    print(f"| {args.encoder}, {args.texts} texts | texts/s | to {RECIPE} | to {THEIRS} | ready after, s "
+          "| of the peak |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for way, rows in rounds.items():
+        middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+        ratios = [statistics.median(row["speed"] / other["speed"] for row, other in zip(rows, rounds[base]))
+                  for base in (RECIPE, THEIRS)]
+        share = f"{100 * middle['share']:.0f} %" if middle["share"] else ""
+        print(f"| {way} | {middle['speed']:.0f} | {ratios[0]:.2f} | {ratios[1]:.2f} | {middle['ready']:.1f} "
+              f"| {share} |")
+    one, two = (rounds[f"onnx, {n} x 1 thread"] for n in (1, 2))
+    print(f"two processes to one: {statistics.median(b['speed'] / a['speed'] for a, b in zip(one, two)):.2f}")
+
+
+if __name__ == "__main__":
+    main()
