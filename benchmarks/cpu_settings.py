@@ -23,7 +23,7 @@ SETTINGS = {
     "all threads, MKL told the instruction set": ["threads", "mkl"],
     "all threads, freed memory kept": ["threads", "memory"],
     "these four": ["threads", "stride", "mkl", "memory"],
-    "these four and the layers of models/cpu.py (what the scripts do)": ["threads", "stride", "mkl", "memory", "layers"],
+    "these four and the layers of models/cpu.py": ["threads", "stride", "mkl", "memory", "layers"],
 }
 
 

@@ -61,11 +61,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=100_000)
     parser.add_argument("--small", type=int, default=20_000)
+    parser.add_argument("--dimension", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--picture", help="write a PNG there")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
-    basis = np.linalg.qr(rng.standard_normal([256, 32]))[0].T.astype(np.float32)
+    basis = np.linalg.qr(rng.standard_normal([args.dimension, 32]))[0].T.astype(np.float32)
 
     def make(size: int) -> tuple[np.ndarray, np.ndarray]:
         centres = rng.standard_normal([max(size // 20, 1), 32], np.float32)
@@ -105,7 +106,7 @@ def draw(points: dict[str, list[tuple[float, float, int]]], path: str, size: int
         for recall, speed, width in row:
             axes.annotate(str(width), (recall, speed), textcoords="offset points", xytext=(4, 4), fontsize=7)
     axes.set(xlabel="recall@50 against exact search", ylabel="queries/s, 1,000 at once",
-             title=f"hnsw, {size:,} vectors of width 256; the numbers are ef", yscale="log")
+             title=f"hnsw, {size:,} vectors; the numbers are ef", yscale="log")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
