@@ -11,6 +11,8 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import hnswlib
 import numpy as np
@@ -23,10 +25,10 @@ from ann_util import ExactIndex, HnswIndex, IndexSettings
 LINKS, WIDTHS = (16, 32, 64, 100), (50, 100, 200, 400)
 
 
-def timed(work: object) -> tuple[float, object]:
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     """Return (seconds, result) of a call."""
     began = time.perf_counter()
-    result = work()  # type: ignore[operator]
+    result = work()
     return time.perf_counter() - began, result
 
 
@@ -85,7 +87,7 @@ def main() -> None:
         for width in WIDTHS:
             index.settings.ef = width
             times = [timed(lambda index=index: index.search(queries, 50)) for _ in range(3)]  # type: ignore[misc]
-            recall = shares(times[0][1][0], truth)  # type: ignore[index]
+            recall = shares(times[0][1][0], truth)
             speed = len(queries) / statistics.median(row[0] for row in times)
             points.setdefault(f"M={m}, ef_construction={construction}", []).append((recall, speed, width))
             print(f"| {m} | {construction} | {seconds:.0f} | {width} | {recall:.4f} | {speed:,.0f} |", flush=True)

@@ -1,7 +1,8 @@
-"""Training pairs a second, beside sentence-transformers' trainer with MultipleNegativesRankingLoss.
+r"""Training pairs a second, beside sentence-transformers' trainer with MultipleNegativesRankingLoss.
 
     python benchmarks/training.py --data DIR/train.csv --torch_python PYTHON
-    python benchmarks/training.py --data DIR/train.csv --torch_python PYTHON --encoder scratch-12x768 --steps 6
+    python benchmarks/training.py --data DIR/train.csv --torch_python PYTHON --encoder scratch-12x768 --steps 4 \
+        --ways ours sentence-transformers
 
 DIR/train.csv holds lines of text<TAB>text. The interpreter of --torch_python has torch and sentence-transformers. Both
 train the same shape on the same pairs, batches and vocabulary, dropout 0.1, AdamW, in fp32 with the same threads; each
@@ -117,6 +118,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--torch_python", default=sys.executable)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     pairs = read(args.data, args.batch_size * (args.steps + WARM_UP))
@@ -125,14 +127,14 @@ def main() -> None:
         seconds = theirs(pairs, args, directory) if way == WAYS[2] else ours(pairs, args, directory, way == WAYS[1])
         print("RESULT" + json.dumps(statistics.median(seconds)))
         return
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    found: dict[str, list[float]] = {way: [] for way in args.ways}
     with tempfile.TemporaryDirectory() as directory:
         from models.scratch import make_vocabulary
 
         with open(os.path.join(directory, "vocab.txt"), "w", encoding="utf-8") as file:
             file.writelines(f"{token}\n" for token in make_vocabulary(text for pair in pairs for text in pair))
         for _ in range(args.repeats):
-            for way in WAYS:
+            for way in args.ways:
                 python = args.torch_python if way == WAYS[2] else sys.executable
                 done = subprocess.run([python, __file__, *sys.argv[1:], "--child", way, directory], capture_output=True,
                                       text=True, env=os.environ | {"OMP_NUM_THREADS": str(args.threads)})
@@ -140,13 +142,14 @@ def main() -> None:
                     print(f"{way}: left out ({done.stderr.strip().splitlines()[-1]})", file=sys.stderr)
                     continue
                 found[way].append(args.batch_size / float(done.stdout.split("RESULT")[1]))
-    base = statistics.median(found[WAYS[2]] or [float("nan")])
+    peer = found.get(WAYS[2], [])
+    base = statistics.median(peer or [float("nan")])
     print(f"| {args.encoder}, batches of {args.batch_size} pairs | pairs/s | ratio | of each repeat |")
     print("|---|---:|---:|---|")
     for way, speeds in found.items():
         if speeds:
             middle = statistics.median(speeds)
-            each = ", ".join(f"{speed / other:.2f}" for speed, other in zip(speeds, found[WAYS[2]]))
+            each = ", ".join(f"{speed / other:.2f}" for speed, other in zip(speeds, peer))
             print(f"| {way} | {middle:.0f} | {middle / base:.2f} | {each} |")
 
 
