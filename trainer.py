@@ -5,8 +5,9 @@ import json
 import math
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -288,9 +289,20 @@ class Trainer:
             except Exception as error:  # its absence must not stop a training
                 runtime.warn(f"no VisualDL log: {error}")
 
-    def _ask_to_stop(self, *_: object) -> None:
-        """On SIGTERM, which batch systems send before they kill: the step is ended and saved first."""
-        self.stopping = True
+    @contextlib.contextmanager
+    def _heed_sigterm(self) -> Iterator[None]:
+        """On SIGTERM, which batch systems send before they kill, the step is ended and saved first."""
+        def heed(*_: object) -> None:
+            self.stopping = True
+
+        if threading.current_thread() is not threading.main_thread():  # only that one may
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, heed)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     # --- the loop -------------------------------------------------------------------------------------------
 
@@ -302,14 +314,12 @@ class Trainer:
             self.resume()
         self._open_log()
         self.model.train()
-        before = signal.signal(signal.SIGTERM, self._ask_to_stop)
         watch = Watch(self.head, self.data.joined_batch, self.columns)
         try:
-            with runtime.progress(self.total, "step", "train", lines=False) as bar:
+            with self._heed_sigterm(), runtime.progress(self.total, "step", "train", lines=False) as bar:
                 bar.update(self.step)
                 self._loop(bar, watch)
         finally:
-            signal.signal(signal.SIGTERM, before)
             if self.log is not None:
                 self.log.close()
         self.save()

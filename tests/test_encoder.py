@@ -184,6 +184,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_an_encoding_that_was_killed_goes_on(checkpoint, toy, tmp_path):
     """The 36 texts of the corpus in windows of 4; killed at the sixth, the next run has the rest to do."""
     words = ["inference.py", "--device", "cpu", "--params_path", checkpoint, "--text_file", toy / "corpus.csv", "--output_file"]
@@ -205,6 +206,7 @@ def test_an_encoding_that_was_killed_goes_on(checkpoint, toy, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "usual.npy"), np.load(tmp_path / "v.npy"), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_recall_that_was_killed_goes_on(checkpoint, toy, tmp_path):
     words = ["recall.py", "--device", "cpu", "--params_path", checkpoint, "--corpus_file", toy / "corpus.csv",
              "--similar_text_pair", toy / "dev.csv", "--recall_result_dir", tmp_path, "--index_dir", tmp_path / "index"]
@@ -220,6 +222,7 @@ def test_a_recall_that_was_killed_goes_on(checkpoint, toy, tmp_path):
         line.split("\t")[:2] for line in (tmp_path / "again").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_an_int8_index_is_not_taken_for_another(checkpoint, toy, tmp_path):
     words = ["recall.py", "--device", "cpu", "--params_path", checkpoint, "--corpus_file", toy / "corpus.csv",
              "--similar_text_pair", toy / "dev.csv", "--recall_result_dir", tmp_path, "--index_dir", tmp_path / "index"]

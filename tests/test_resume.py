@@ -13,6 +13,8 @@ import paddle
 import pytest
 from conftest import ROOT, TRAIN
 
+pytestmark = pytest.mark.slow
+
 
 class Run:
     """A training in the background; what rank 0 prints goes to a file, since the launcher passes it on late."""
