@@ -17,7 +17,7 @@ from vector_file import VectorFile
 
 # Texts that are tokenised and sorted by length at once. The number does not depend on the processes, so that
 # every batch, and with it every vector, is the same for any number of them.
-WINDOW = 4096
+WINDOW = 1024
 
 
 def dynamic(model: SemanticIndex, tokenizer: TextTokenizer, batch_size: int | None = None) -> TextEncoder:

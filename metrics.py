@@ -1,8 +1,14 @@
 """Metrics of ranked lists and the recall_result format. No paddle here."""
 
+import itertools
+import math
+import operator
+import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from data import Lines, read_rows
+import numpy as np
+
+from data import Lines, open_binary, read_rows
 from deploy.python.serving.whole import whole_file
 from options import UserError
 
@@ -15,18 +21,17 @@ def hit_ranks(ranking: Mapping[str, Sequence[str]], positives: Mapping[str, Sequ
     A query that recalls itself is not counted: its own text is passed over and the ranks behind it move up,
     unless the text is among its positives. A text that stands twice counts where it stands first.
     """
-    found = []
+    found: list[list[int]] = []
     for query, wanted in positives.items():
         targets = set(wanted)
-        own = query not in targets
-        ranks, rank = [], 0
-        for text in dict.fromkeys(ranking.get(query, ())):
-            if own and text == query:
-                continue
-            rank += 1
-            if text in targets:
-                ranks.append(rank)
-        found.append(ranks)
+        texts = ranking.get(query, ())
+        if targets.isdisjoint(texts):  # most of the long lists of a large file
+            found.append([])
+            continue
+        distinct = list(dict.fromkeys(texts))
+        own = distinct.index(query) if query not in targets and query in distinct else len(distinct)
+        places = sorted(distinct.index(target) for target in targets.intersection(distinct))
+        found.append([place + (place < own) for place in places])
     return found
 
 
@@ -53,6 +58,41 @@ def recalls(hits: Sequence[Sequence[int]], recall_num: int, totals: Sequence[int
     return {f"recall@{k}": round(100 * recall_at(hits, k, totals), 3) for k in RECALL_AT if k <= recall_num}
 
 
+def _read_flawless(path: str) -> dict[str, list[str]] | None:
+    """Return what read_recall_result does for a file without any flaw, some times as fast; None for another file."""
+    try:
+        with open_binary(path) as file:
+            raw = file.read().removesuffix(b"\n") + b"\n"
+        array = np.frombuffer(raw, np.uint8)
+        marks = array[(array == 9) | (array == 10)]
+        if raw.startswith(b"\xef\xbb\xbf") or len(marks) % 3 or (marks.reshape(-1, 3) != [9, 9, 10]).any():
+            return None
+        content = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    fields = list(map(str.strip, content.replace("\n", "\t").split("\t")))
+    fields.pop()  # behind the last line
+    queries, texts = fields[0::3], fields[1::3]
+    try:
+        cosines = list(map(float, fields[2::3]))
+    except ValueError:
+        return None
+    ranking: dict[str, list[str]] = {}
+    start = 0
+    for query, same in itertools.groupby(queries):
+        stop = start + len(list(same))
+        found, values = texts[start:stop], cosines[start:stop]
+        seen = set(found)
+        if not query or query in ranking or len(seen) < len(found) or "" in seen:
+            return None
+        # To rise by less than 1e-6 is no flaw, but rare; infinities of both signs add up to no number.
+        if any(map(operator.gt, values[1:], values)) or math.isnan(sum(values)):
+            return None
+        ranking[query] = found
+        start = stop
+    return ranking
+
+
 def read_recall_result(path: str, skip_bad_lines: bool = False) -> tuple[dict[str, list[str]], Lines]:
     """Read lines of query<TAB>recalled text<TAB>cosine into {query: texts, best first}.
 
@@ -61,6 +101,9 @@ def read_recall_result(path: str, skip_bad_lines: bool = False) -> tuple[dict[st
     those lines are counted and skipped.
     """
     lines = Lines(path)
+    flawless = _read_flawless(path) if os.path.isfile(path) else None
+    if flawless is not None:
+        return flawless, lines
     ranking: dict[str, list[str]] = {}
     query: str | None = None
     last, texts, seen = 0.0, list[str](), set[str]()

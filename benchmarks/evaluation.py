@@ -52,7 +52,7 @@ def main() -> None:
             for query in range(args.queries):
                 file.write(f"第{query}个问题怎么办\t第{query}个答案\n")
                 place = rng.randrange(100)
-                other.writelines(f"第{query}个问题怎么办\t第{query if i == place else -i}个答案\t{1 - i / 100}\n"
+                other.writelines(f"第{query}个问题怎么办\t第{query if i == place else f'{i}另'}个答案\t{1 - i / 100}\n"
                                  for i in range(50))
         ways = {"plain loop": ["-c", LOOP, pairs, result],
                 "evaluate.py": [os.path.join(ROOT, "evaluate.py"), "--similar_text_pair", pairs,
