@@ -4,6 +4,7 @@ import json
 import os
 import time
 from argparse import Namespace
+from dataclasses import dataclass
 
 import options
 
@@ -28,38 +29,51 @@ def parser() -> options.Parser:
     return parser
 
 
-def read(path: str, positives: dict[str, list[str]], args: Namespace) -> dict[str, list[str]]:
-    """Return the texts of each query, best first; UserError where the file is of other pairs."""
+@dataclass
+class Hits:
+    """What a file recalls. ranks: of each query's positives, in the order of the pairs; longest: list of a query."""
+
+    ranks: list[list[int]]
+    longest: int
+
+
+def read(path: str, positives: dict[str, list[str]], args: Namespace) -> Hits:
+    """Return at which ranks a file recalls the positives; UserError where it is of other pairs."""
+    import data
     import metrics
-    from options import UserError
     from runtime import warn
 
-    ranking, lines = metrics.read_recall_result(path, args.skip_bad_lines)
-    missing = [query for query in positives if query not in ranking]
-    if len(missing) == len(positives):
-        raise UserError(f"{path}: has no line for any query of {args.similar_text_pair_file}; "
-                        "was it written for other pairs?")
-    if missing:
-        warn(f"{path}: no line for {len(missing)} of {len(positives)} queries, they count as missed "
-             f"(the first: '{missing[0]}')")
+    lines = data.Lines(path)
+    found: dict[str, list[int]] = {}
+    strangers = longest = 0
+    for query, texts in metrics.read_recall_result(path, args.skip_bad_lines, lines):
+        longest = max(longest, len(texts))
+        if query in positives:
+            found[query] = metrics.hit_ranks(query, texts[: args.recall_num], positives[query])
+        else:
+            strangers += 1
+    if not found:
+        raise options.UserError(f"{path}: has no line for any query of {args.similar_text_pair_file}; "
+                                "was it written for other pairs?")
+    if len(found) < len(positives):
+        first = next(query for query in positives if query not in found)
+        warn(f"{path}: no line for {len(positives) - len(found)} of {len(positives)} queries, they count as missed "
+             f"(the first: '{first}')")
     if lines.bad:
         warn(f"{path}{lines.notes()}")
-    strangers = sum(query not in positives for query in ranking)
     if strangers:
         warn(f"{path}: {strangers} queries are not in {args.similar_text_pair_file} and are passed over")
-    return ranking
+    return Hits([found.get(query, []) for query in positives], longest)
 
 
-def measure(ranking: dict[str, list[str]], positives: dict[str, list[str]], args: Namespace) -> dict[str, float]:
+def measure(hits: Hits, positives: dict[str, list[str]], args: Namespace) -> dict[str, float]:
     """Return the metrics of one file, in percent."""
     import metrics
 
-    depth = args.recall_num
-    hits = metrics.hit_ranks({query: texts[:depth] for query, texts in ranking.items()}, positives)
     totals = [len(texts) for texts in positives.values()] if args.recall_of == "all" else None
-    result = metrics.recalls(hits, depth, totals)
+    result = metrics.recalls(hits.ranks, args.recall_num, totals)
     if args.mrr:
-        result[f"mrr@{depth}"] = round(100 * metrics.mrr_at(hits, depth), 3)
+        result[f"mrr@{args.recall_num}"] = round(100 * metrics.mrr_at(hits.ranks, args.recall_num), 3)
     return result
 
 
@@ -97,13 +111,13 @@ def main() -> None:
     if lines.notes():
         warn(f"{args.similar_text_pair_file}{lines.notes()}")
     positives = data.group_pairs(pairs)
-    rankings = {path: read(path, positives, args) for path in args.recall_result_file}
-    longest = max(len(texts) for ranking in rankings.values() for texts in ranking.values())
+    hits = {path: read(path, positives, args) for path in args.recall_result_file}
+    longest = max(found.longest for found in hits.values())
     if args.recall_num > longest:
         warn(f"--recall_num {args.recall_num}: the longest list holds {longest} texts, no more can be found")
     if args.format == "short" and args.recall_num < 10:
         raise options.UserError(f"--format short shows Recall@10 and @50, --recall_num {args.recall_num} is below both")
-    results = {path: measure(ranking, positives, args) for path, ranking in rankings.items()}
+    results = {path: measure(found, positives, args) for path, found in hits.items()}
     show(results, args.format or ("table" if len(results) > 1 else "lines"))
     if args.result_tsv:
         try:

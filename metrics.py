@@ -1,10 +1,13 @@
 """Metrics of ranked lists and the recall_result format. No paddle here."""
 
+import gzip
 import itertools
 import math
 import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 
@@ -15,24 +18,19 @@ from options import UserError
 RECALL_AT = (1, 5, 10, 20, 50)
 
 
-def hit_ranks(ranking: Mapping[str, Sequence[str]], positives: Mapping[str, Sequence[str]]) -> list[list[int]]:
-    """Return, for each query of `positives`, the ranks (from 1) at which its positives stand, ascending.
+def hit_ranks(query: str, texts: Sequence[str], positives: Sequence[str]) -> list[int]:
+    """Return the ranks (from 1), ascending, at which a query's positives stand among the texts recalled for it.
 
     A query that recalls itself is not counted: its own text is passed over and the ranks behind it move up,
     unless the text is among its positives. A text that stands twice counts where it stands first.
     """
-    found: list[list[int]] = []
-    for query, wanted in positives.items():
-        targets = set(wanted)
-        texts = ranking.get(query, ())
-        if targets.isdisjoint(texts):  # most of the long lists of a large file
-            found.append([])
-            continue
-        distinct = list(dict.fromkeys(texts))
-        own = distinct.index(query) if query not in targets and query in distinct else len(distinct)
-        places = sorted(distinct.index(target) for target in targets.intersection(distinct))
-        found.append([place + (place < own) for place in places])
-    return found
+    targets = set(positives)
+    if targets.isdisjoint(texts):  # most of the long lists of a large file
+        return []
+    distinct = list(dict.fromkeys(texts))
+    own = distinct.index(query) if query not in targets and query in distinct else len(distinct)
+    places = sorted(distinct.index(target) for target in targets.intersection(distinct))
+    return [place + (place < own) for place in places]
 
 
 def recall_at(hits: Sequence[Sequence[int]], k: int, totals: Sequence[int] | None = None) -> float:
@@ -58,57 +56,86 @@ def recalls(hits: Sequence[Sequence[int]], recall_num: int, totals: Sequence[int
     return {f"recall@{k}": round(100 * recall_at(hits, k, totals), 3) for k in RECALL_AT if k <= recall_num}
 
 
-def _read_flawless(path: str) -> dict[str, list[str]] | None:
-    """Return what read_recall_result does for a file without any flaw, some times as fast; None for another file."""
-    try:
-        with open_binary(path) as file:
-            raw = file.read().removesuffix(b"\n") + b"\n"
-        array = np.frombuffer(raw, np.uint8)
-        marks = array[(array == 9) | (array == 10)]
-        if raw.startswith(b"\xef\xbb\xbf") or len(marks) % 3 or (marks.reshape(-1, 3) != [9, 9, 10]).any():
-            return None
-        content = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    fields = list(map(str.strip, content.replace("\n", "\t").split("\t")))
-    fields.pop()  # behind the last line
-    queries, texts = fields[0::3], fields[1::3]
-    try:
-        cosines = list(map(float, fields[2::3]))
-    except ValueError:
-        return None
-    ranking: dict[str, list[str]] = {}
-    start = 0
-    for query, same in itertools.groupby(queries):
-        stop = start + len(list(same))
-        found, values = texts[start:stop], cosines[start:stop]
-        seen = set(found)
-        if not query or query in ranking or len(seen) < len(found) or "" in seen:
-            return None
+class _FlawError(Exception):
+    """A line that the fast reader leaves to the careful one."""
+
+
+def _blocks(file: BinaryIO, size: int = 2**20) -> Iterator[bytes]:
+    """Yield a file in blocks of whole lines: small ones, whose memory is used again for the next."""
+    rest = b""
+    while block := file.read(size):
+        whole, newline, rest = (rest + block).rpartition(b"\n")
+        if newline:
+            yield whole + newline
+    if rest:
+        yield rest + b"\n"
+
+
+def _flawless_rankings(path: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield what read_recall_result does, some times as fast; _FlawError at the first line with any flaw."""
+    asked: set[str] = set()
+    query, texts, cosines = "", list[str](), list[float]()
+
+    def whole() -> tuple[str, list[str]]:
+        distinct = set(texts)
         # To rise by less than 1e-6 is no flaw, but rare; infinities of both signs add up to no number.
-        if any(map(operator.gt, values[1:], values)) or math.isnan(sum(values)):
-            return None
-        ranking[query] = found
-        start = stop
-    return ranking
+        if (not query or query in asked or len(distinct) < len(texts) or "" in distinct
+                or any(map(operator.gt, cosines[1:], cosines)) or math.isnan(sum(cosines))):
+            raise _FlawError
+        asked.add(query)
+        return query, texts
+
+    with open_binary(path) as file:
+        for block in _blocks(file):
+            array = np.frombuffer(block, np.uint8)
+            marks = array[(array == 9) | (array == 10)]
+            if block.startswith(b"\xef\xbb\xbf") or len(marks) % 3 or (marks.reshape(-1, 3) != [9, 9, 10]).any():
+                raise _FlawError
+            try:
+                fields = list(map(str.strip, block.decode("utf-8").replace("\n", "\t").split("\t")))
+                values = list(map(float, fields[2::3]))
+            except ValueError:
+                raise _FlawError from None
+            found, start = fields[1::3], 0
+            for name, same in itertools.groupby(fields[:-1:3]):  # behind the last line stands an empty field
+                stop = start + sum(1 for _ in same)
+                if name != query:
+                    if texts:
+                        yield whole()
+                    query, texts, cosines = name, [], []
+                texts += found[start:stop]
+                cosines += values[start:stop]
+                start = stop
+    yield whole()
 
 
-def read_recall_result(path: str, skip_bad_lines: bool = False) -> tuple[dict[str, list[str]], Lines]:
-    """Read lines of query<TAB>recalled text<TAB>cosine into {query: texts, best first}.
+def read_recall_result(path: str, skip_bad_lines: bool = False,
+                       lines: Lines | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Yield (query, texts, best first) of a file with lines of query<TAB>recalled text<TAB>cosine.
 
     Raises UserError with file:line for a text that a query recalls twice, a cosine that rises within a query,
     and a query whose lines are not together: such a file was shuffled, joined or cut. With skip_bad_lines
-    those lines are counted and skipped.
+    those lines are counted in `lines` and skipped.
     """
-    lines = Lines(path)
-    flawless = _read_flawless(path) if os.path.isfile(path) else None
-    if flawless is not None:
-        return flawless, lines
-    ranking: dict[str, list[str]] = {}
+    done = 0
+    if os.path.isfile(path):
+        try:
+            for ranking in _flawless_rankings(path):
+                yield ranking
+                done += 1
+            return
+        except (_FlawError, EOFError, zlib.error, gzip.BadGzipFile):
+            pass
+    yield from itertools.islice(_checked_rankings(path, skip_bad_lines, lines or Lines(path)), done, None)
+
+
+def _checked_rankings(path: str, skip_bad_lines: bool, lines: Lines) -> Iterator[tuple[str, list[str]]]:
+    """Yield what read_recall_result does, and say what is wrong with a line."""
+    asked: set[str] = set()
     query: str | None = None
     last, texts, seen = 0.0, list[str](), set[str]()
-    for number, (asked, text, score) in read_rows(path, (3,), skip_bad_lines, lines,
-                                                  "query<TAB>recalled text<TAB>cosine"):
+    for number, (name, text, score) in read_rows(path, (3,), skip_bad_lines, lines,
+                                                 "query<TAB>recalled text<TAB>cosine"):
         fault = None
         try:
             cosine = float(score)
@@ -116,16 +143,17 @@ def read_recall_result(path: str, skip_bad_lines: bool = False) -> tuple[dict[st
             cosine = float("nan")
         if cosine != cosine:
             fault = f"'{score}' is not a cosine"
-        elif asked != query:
-            if asked in ranking:
-                fault = f"lines of the query '{asked}' stand apart: the file was shuffled or joined"
+        elif name != query:
+            if name in asked:
+                fault = f"lines of the query '{name}' stand apart: the file was shuffled or joined"
             else:
-                query, texts, seen = asked, [text], {text}
-                ranking[asked] = texts
-                last = cosine
+                if query is not None:
+                    yield query, texts
+                asked.add(name)
+                query, texts, seen, last = name, [text], {text}, cosine
                 continue
         elif text in seen:
-            fault = f"the query '{asked}' recalls '{text}' twice"
+            fault = f"the query '{name}' recalls '{text}' twice"
         elif cosine > last + 1e-6:
             fault = f"the cosine rises from {last} to {cosine}: the file was shuffled"
         if fault is None:
@@ -137,7 +165,8 @@ def read_recall_result(path: str, skip_bad_lines: bool = False) -> tuple[dict[st
         else:
             raise UserError(f"{path}:{number}: {fault}; write the file anew with recall.py "
                             "or pass --skip_bad_lines")
-    return ranking, lines
+    if query is not None:
+        yield query, texts
 
 
 def write_recall_result(path: str, rankings: Iterable[tuple[str, Iterable[tuple[str, float]]]]) -> int:

@@ -52,7 +52,7 @@ class DevRecall:
     def _measure(self, texts: np.ndarray, queries: np.ndarray) -> dict[str, float]:
         ids, scores = build_index(texts, self.index).search(queries, self.recall_num)
         found = list(ranked(self.queries, ids, scores, self.corpus))
-        hits = metrics.hit_ranks({query: [text for text, _ in row] for query, row in found}, self.positives)
+        hits = [metrics.hit_ranks(query, [text for text, _ in row], self.positives[query]) for query, row in found]
         result = metrics.recalls(hits, self.recall_num)
         for name, value in result.items():
             runtime.say(f"{name}={value}")
@@ -69,8 +69,9 @@ def recall_of_vectors(pairs: Sequence[Sequence[str]], corpus: Corpus,
     """Return {'recall@1': percent, ...} of exact search. vectors_of: from texts to unit vectors, float32."""
     positives = group_pairs(pairs)
     ids, scores = ExactIndex(vectors_of(corpus.slice(0, len(corpus)))).search(vectors_of(list(positives)), 50)
-    found = {query: [text for text, _ in row] for query, row in ranked(list(positives), ids, scores, corpus)}
-    return metrics.recalls(metrics.hit_ranks(found, positives), 50)
+    found = ranked(list(positives), ids, scores, corpus)
+    return metrics.recalls([metrics.hit_ranks(query, [text for text, _ in row], positives[query])
+                            for query, row in found], 50)
 
 
 def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSettings) -> TextIndex | None:

@@ -1,13 +1,16 @@
 """evaluate.py where other implementations are wrong: rows B5 to B11 of the recipe's list of faults, and formats."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT, fail, run, succeed
 
+import data
 import metrics
+from options import UserError
 
 
 def files(tmp_path, pairs, results):
@@ -57,7 +60,7 @@ def test_b7_recall_is_never_above_100(tmp_path):
     assert "recalls 'p' twice" in fail(*command, cwd=tmp_path)
     done = run(*command, "--skip_bad_lines", cwd=tmp_path)
     assert "recall@5=100.0" in done.stdout and "2 malformed lines skipped" in done.stderr
-    hits = metrics.hit_ranks({"q": ["x", "p", "p"]}, {"q": ["p"]})
+    hits = [metrics.hit_ranks("q", ["x", "p", "p"], ["p"])]
     assert hits == [[2]] and metrics.recall_at(hits, 5) == 1.0
 
 
@@ -99,7 +102,7 @@ def test_b10_a_query_that_recalls_itself_neither_counts_nor_merges(tmp_path, pla
         results.append((f"q{i}", texts))
     # without itself the positive is ninth
     assert evaluate(tmp_path, pairs, results, "--recall_num", 10) == ["recall@1=0.0", "recall@5=0.0", "recall@10=100.0"]
-    assert metrics.hit_ranks(dict(results), {f"q{i}": [f"p{i}"] for i in range(3)}) == [[9]] * 3
+    assert [metrics.hit_ranks(query, texts, [f"p{query[1:]}"]) for query, texts in results] == [[9]] * 3
 
 
 def test_b10_a_query_that_is_its_own_positive_counts(tmp_path):
@@ -201,3 +204,21 @@ def test_evaluate_imports_no_framework(tmp_path):
              "except SystemExit as end: assert end.code == 0\n"
              "assert not {'paddle', 'paddlenlp'} & set(sys.modules)")
     assert subprocess.run([sys.executable, "-c", check], cwd=tmp_path).returncode == 0
+
+
+def test_a_large_file_is_read_as_a_small_one(tmp_path):
+    """Several blocks, queries across their borders; a flaw behind the first block neither loses nor repeats one."""
+    path = tmp_path / "result"
+    rows = [(f"问题{i}", [(f"第{j}个答案" * 3, 1 - j / 100) for j in range(20)]) for i in range(3000)]
+    metrics.write_recall_result(path, rows)
+    assert os.path.getsize(path) > 2 * 2**20
+    expected = [(query, [text for text, _ in found]) for query, found in rows]
+    assert list(metrics.read_recall_result(str(path))) == expected
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[50_000] = "问题\t坏的"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    count = data.Lines(str(path))
+    assert [query for query, _ in metrics.read_recall_result(str(path), True, count)] == [query for query, _ in rows]
+    assert count.bad == 1
+    with pytest.raises(UserError, match="result:50001: 2 columns"):
+        list(metrics.read_recall_result(str(path)))
