@@ -10,7 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -52,10 +52,11 @@ def open_binary(path: str) -> BinaryIO:
 
 
 def read_rows(path: str, columns: Sequence[int], skip_bad_lines: bool = False, lines: Lines | None = None,
-              what: str = "") -> Iterator[tuple[int, list[str]]]:
+              what: str = "", may_lack: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, fields) of a tab-separated UTF-8 file, fields stripped of outer white space.
 
-    columns: the numbers of fields a line may have. A byte-order mark, CRLF and blank lines are tolerated.
+    columns: the numbers of fields a line may have. may_lack: all but the first may be empty. A byte-order mark, CRLF
+    and blank lines are tolerated.
     Raises UserError with file:line for another shape, an empty field or invalid UTF-8 (counted and skipped
     with skip_bad_lines), and for a file that has no line left.
     """
@@ -80,7 +81,7 @@ def read_rows(path: str, columns: Sequence[int], skip_bad_lines: bool = False, l
                     fault(f"invalid UTF-8 at byte {error.start + 1}{hint}")
                     continue
                 fields = [text.strip() for text in line.split("\t")]
-                if len(fields) in columns and all(fields):
+                if len(fields) in columns and (all(fields) or may_lack and fields[0]):
                     lines.rows += 1
                     yield number, fields
                 elif not line.strip():
@@ -229,22 +230,27 @@ class TrainingSet:
 
     A sample of one text stands in its batch twice, as two columns: SimCSE's two views.
 
-    rows: int64 [samples, columns], which distinct text stands where. tokens: of the distinct texts.
+    rows: int64 [samples, columns], which distinct text stands where. tokens: of the distinct texts. positives: which
+    texts are known to mean the same.
     Every process makes the same batches of batch_size * world samples and takes its own part of each, so that
     N processes see what one process with the joined batch sees. What follows a position in an epoch depends
     on nothing that came before it, so that a run can continue from anywhere.
     """
 
-    def __init__(self, samples: Sequence[Sequence[str]], tokenize: Callable[[Sequence[str]], Ragged],
-                 batch_size: int, seed: int = 0, rank: int = 0, world: int = 1, pad_id: int = 0,
-                 no_duplicates: bool = False, chunk: int = 64) -> None:
-        places: dict[str, int] = {}
-        flat = [places.setdefault(text, len(places)) for row in samples for text in row]
-        self.rows = np.array(flat, np.int64).reshape(len(samples), -1)
-        self.tokens: Ragged = tokenize(list(places))
+    def __init__(self, rows: np.ndarray, tokens: Ragged, positives: "Neighbours", batch_size: int, seed: int = 0,
+                 rank: int = 0, world: int = 1, pad_id: int = 0, no_duplicates: bool = False, chunk: int = 64) -> None:
+        self.rows, self.tokens, self.positives = rows, tokens, positives
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.pad_id, self.no_duplicates, self.chunk = pad_id, no_duplicates, chunk
-        self.positives = Neighbours(self.rows[:, :2], len(places))
+
+    @classmethod
+    def from_samples(cls, samples: Sequence[Sequence[str]], tokenize: Callable[[Sequence[str]], Ragged],
+                     batch_size: int, *more: Any, **options: Any) -> "TrainingSet":
+        """Make one from rows of texts; the other arguments are __init__'s."""
+        places: dict[str, int] = {}
+        flat = [places.setdefault(text, len(places)) for row in samples for text in row]
+        rows = np.array(flat, np.int64).reshape(len(samples), -1)
+        return cls(rows, tokenize(list(places)), Neighbours(rows[:, :2], len(places)), batch_size, *more, **options)
 
     @property
     def columns(self) -> int:
@@ -270,11 +276,13 @@ class TrainingSet:
 
     def batch(self, samples: np.ndarray) -> Batch:
         """Make the batch of some samples, this process's part of it tokenised and padded."""
-        edges = [len(samples) * r // self.world for r in range(self.world + 1)]
+        return self._batch(self.rows[samples].T if self.rows.shape[1] > 1 else self.rows[samples].T.repeat(2, 0))
+
+    def _batch(self, ids: np.ndarray) -> Batch:
+        """Make the batch of some texts, int64 [columns, samples]."""
+        samples = ids.shape[1]
+        edges = [samples * r // self.world for r in range(self.world + 1)]
         share = slice(edges[self.rank], edges[self.rank + 1])
-        ids = self.rows[samples].T
-        if len(ids) < self.columns:
-            ids = np.concatenate([ids, ids])
         chunks, order = self.tokens.padded_chunks(ids[:, share].reshape(-1), self.chunk, self.pad_id)
         counts = [b - a for a, b in zip(edges, edges[1:])]
         return Batch(ids, share, counts, chunks, order)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import paddle
@@ -39,7 +40,7 @@ def vector_file(path: str, encoder: TextEncoder, texts: Corpus, key: str) -> Vec
     return VectorFile(path, len(texts), encoder.dimension, f"{key} {texts.fingerprint} {WINDOW}")
 
 
-def tokens_ahead(windows: Iterable[Sequence[str]], tokenizer: Callable[[Sequence[str]], Ragged]) -> Iterator[Ragged]:
+def tokens_ahead(windows: Iterable[Any], tokenizer: Callable[[Any], Ragged]) -> Iterator[Ragged]:
     """Yield the tokens of each window; the next one is tokenised in a thread meanwhile."""
     with ThreadPoolExecutor(1) as thread:
         waiting: Future[Ragged] | None = None
@@ -52,15 +53,16 @@ def tokens_ahead(windows: Iterable[Sequence[str]], tokenizer: Callable[[Sequence
             yield waiting.result()
 
 
-def encode(encoder: TextEncoder, texts: Corpus | Sequence[str], title: str = "encode",
+def encode(encoder: TextEncoder, texts: Corpus | Ragged | Sequence[str], title: str = "encode",
            file: VectorFile | None = None) -> np.ndarray:
-    """Return the unit vectors of all texts on rank 0, float32 [texts, dimension]; the ranks share the work.
+    """Return the vectors of all texts on rank 0, float32 [texts, dimension]; the ranks share the work.
 
-    Every rank must call it with the same texts; the others get an array of no rows. file: where given, the vectors
-    go there, and what a killed run wrote is not computed again; they come back memory-mapped, still under the file's
-    temporary name. Raises UserError for vectors that are not finite.
+    texts: as they are, or as token ids. Every rank must call it with the same texts; the others get an array of no
+    rows. file: where given, the vectors go there, and what a killed run wrote is not computed again; they come back
+    memory-mapped, still under the file's temporary name. Raises UserError for vectors that are not finite.
     """
-    cut = texts.slice if isinstance(texts, Corpus) else lambda start, stop: texts[start:stop]
+    cut = texts.slice if isinstance(texts, (Corpus, Ragged)) else lambda start, stop: texts[start:stop]
+    tokenizer = (lambda tokens: tokens) if isinstance(texts, Ragged) else encoder.tokenizer
     ranks, rank = runtime.world_size(), runtime.rank()
     windows = list(range(0, len(texts), WINDOW))
     if file is not None:
@@ -72,7 +74,7 @@ def encode(encoder: TextEncoder, texts: Corpus | Sequence[str], title: str = "en
         windows = [start for start in windows if start not in done]
     vectors = np.empty([len(texts) if rank == 0 and file is None else 0, encoder.dimension], np.float32)
     own = tokens_ahead((cut(start, min(start + WINDOW, len(texts))) for start in windows[rank::ranks]),
-                       encoder.tokenizer)
+                       tokenizer)
     with runtime.progress(len(texts), "text", title) as bar:
         bar.update(len(texts) - sum(min(WINDOW, len(texts) - start) for start in windows))
         for turn in range(0, len(windows), ranks):

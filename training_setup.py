@@ -60,9 +60,9 @@ def encoder(args: argparse.Namespace, samples: list[list[str]],
 
 def training_set(args: argparse.Namespace, samples: list[list[str]], tokenizer: TextTokenizer) -> TrainingSet:
     """Tokenise the samples and say how many are false negatives of one another."""
-    data = TrainingSet(samples, tokenizer, args.batch_size, args.seed, runtime.rank(), runtime.world_size(),
-                       tokenizer.pad_id, args.false_negatives == "no_duplicates",
-                       args.chunk_size or CHUNK[not runtime.on_cpu()])
+    data = TrainingSet.from_samples(samples, tokenizer, args.batch_size, args.seed, runtime.rank(),
+                                    runtime.world_size(), tokenizer.pad_id, args.false_negatives == "no_duplicates",
+                                    args.chunk_size or CHUNK[not runtime.on_cpu()])
     if args.chunk_numbers:
         data.chunk = -(-args.batch_size * data.columns // args.chunk_numbers)
     shared = data.shared_texts()

@@ -38,7 +38,7 @@ def child(encoder: str, batch: int, flags: dict[str, bool], chunk: int) -> dict[
     pairs = [["".join(map(chr, rng.integers(0x4E00, 0x4E00 + 1000, 22))) for _ in range(2)] for _ in range(batch)]
     model, tokenizer = create(encoder, {"output_emb_size": 256, "max_seq_length": 24},
                               [text for pair in pairs for text in pair])
-    data = TrainingSet(pairs, tokenizer, batch, chunk=chunk)
+    data = TrainingSet.from_samples(pairs, tokenizer, batch, chunk=chunk)
     with tempfile.TemporaryDirectory() as directory:
         schedule = Schedule(directory, **flags)  # type: ignore[arg-type]
         trainer = Trainer(model, tokenizer, InBatchNegative(), data, schedule)

@@ -53,7 +53,8 @@ def ours(pairs: list[list[str]], args: argparse.Namespace, directory: str, plain
 
     model, tokenizer = create(args.encoder, {"output_emb_size": 0, "max_seq_length": 48},
                               [text for pair in pairs for text in pair], head_dropout=0.0)
-    data = TrainingSet(pairs, tokenizer, args.batch_size, seed=1, chunk=2 * args.batch_size if plain else CHUNK[0])
+    data = TrainingSet.from_samples(pairs, tokenizer, args.batch_size, seed=1,
+                                    chunk=2 * args.batch_size if plain else CHUNK[0])
     trainer = Trainer(model, tokenizer, InBatchNegative(0.0, 20.0), data, Schedule(directory))
     model.train()
     seconds = []

@@ -31,7 +31,7 @@ for head in HEADS:
         paddle.seed(5)
         model, tokenizer = create("scratch-2x32", {"dropout": 0.0, "output_emb_size": 8, "max_seq_length": 32}, texts,
                                   head_dropout=0.0)
-        data = TrainingSet(SAMPLES, tokenizer, 12 // world, 2, runtime.rank(), world, chunk=4 if flags else 64)
+        data = TrainingSet.from_samples(SAMPLES, tokenizer, 12 // world, 2, runtime.rank(), world, chunk=4 if flags else 64)
         trainer = Trainer(model, tokenizer, HEADS[head], data, Schedule(str(Path(sys.argv[1]).parent), **flags))
         (samples,) = data.plan(0)
         assert len(samples) == 11  # five on one process, six on the other

@@ -136,7 +136,7 @@ def letters(texts):
 
 
 def training_set(samples, **options):
-    return TrainingSet(samples, letters, **{"batch_size": 4, "seed": 3} | options)
+    return TrainingSet.from_samples(samples, letters, **{"batch_size": 4, "seed": 3} | options)
 
 
 SAMPLES = [[f"q{i}", f"p{i}"] for i in range(21)]

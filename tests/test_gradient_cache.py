@@ -30,7 +30,7 @@ def gradients(tmp_path, head, rate=0.0, chunk=5, columns=3, **schedule):
     samples = [row[:columns] for row in TRIPLES]
     model, tokenizer = create("scratch-2x32", {"dropout": rate, "output_emb_size": 8, "max_seq_length": 32},
                               [text for row in TRIPLES for text in row], head_dropout=rate)
-    data = TrainingSet(samples, tokenizer, 11, seed=2, chunk=chunk)
+    data = TrainingSet.from_samples(samples, tokenizer, 11, seed=2, chunk=chunk)
     trainer = Trainer(model, tokenizer, head, data, Schedule(str(tmp_path), **schedule))
     paddle.seed(7)
     loss = trainer.backward(data.batch(data.plan(0)[0]), 1.0)
@@ -120,7 +120,7 @@ from models.semantic_index import create
 from trainer import Schedule, Trainer
 texts = [["%06d" % i + "问" * 8, "%06d" % i + "答" * 8] for i in range({samples})]
 model, tokenizer = create("scratch-1x64", {{"output_emb_size": 16, "max_seq_length": 16}}, texts[0])
-data = TrainingSet(texts, tokenizer, {samples}, chunk=64)
+data = TrainingSet.from_samples(texts, tokenizer, {samples}, chunk=64)
 trainer = Trainer(model, tokenizer, InBatchNegative(), data, Schedule("unused", **{schedule!r}))
 trainer.update([data.batch(data.plan(0)[0])])
 print(paddle.base.core.host_memory_stat_peak_value("Allocated", 0))

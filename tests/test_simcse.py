@@ -17,7 +17,7 @@ TEXTS = [frame.format(subject) for subject in SUBJECTS for frame in FRAMES][:24]
 def setup(texts=TEXTS, **flags):
     paddle.seed(3)
     model, tokenizer = create("scratch-1x32", {"output_emb_size": 0, "max_seq_length": 32} | flags, texts, "simcse")
-    return model, tokenizer, TrainingSet([[text] for text in texts], tokenizer, 8, seed=1)
+    return model, tokenizer, TrainingSet.from_samples([[text] for text in texts], tokenizer, 8, seed=1)
 
 
 class Looking(SimCSE):

@@ -26,7 +26,7 @@ def setup(seed=0, **flags):
     paddle.seed(seed)
     texts = [text for row in PAIRS for text in row]
     model, tokenizer = create("scratch-1x32", {"output_emb_size": 16, "max_seq_length": 24, "dropout": 0.1} | flags, texts)
-    return model, tokenizer, TrainingSet(PAIRS, tokenizer, batch_size=8, seed=1)
+    return model, tokenizer, TrainingSet.from_samples(PAIRS, tokenizer, batch_size=8, seed=1)
 
 
 def schedule(path, **values):
@@ -102,7 +102,7 @@ def test_a_resumed_run_ends_where_the_undisturbed_one_does(tmp_path, stop):
 def test_resume_with_other_flags_or_data_is_refused(tmp_path):
     model, tokenizer, data = setup()
     train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path))
-    fewer = TrainingSet(PAIRS[:-4], tokenizer, 8, seed=1)
+    fewer = TrainingSet.from_samples(PAIRS[:-4], tokenizer, 8, seed=1)
     for other, changes in ((data, {"epochs": 3}), (data, {"learning_rate": 2e-3}), (fewer, {})):
         with pytest.raises(UserError, match="--resume: .* was made with"):
             train(model, tokenizer, InBatchNegative(), other, schedule(tmp_path, resume=True, **changes))
@@ -230,7 +230,7 @@ def test_learning_rate_rises_and_falls(tmp_path):
 
 def test_false_negatives_are_masked_only_when_asked(tmp_path):
     model, tokenizer, _ = setup(dropout=0.0)
-    data = TrainingSet([["a", "b"], ["a", "c"], ["d", "e"], ["f", "c"]], tokenizer, 4)
+    data = TrainingSet.from_samples([["a", "b"], ["a", "c"], ["d", "e"], ["f", "c"]], tokenizer, 4)
     batch = data.batch(np.arange(4))
     seen = []
 
@@ -261,7 +261,7 @@ def test_vectors_come_back_in_the_order_of_the_samples(tmp_path):
 def test_too_little_data_is_an_error(tmp_path):
     model, tokenizer, _ = setup()
     with pytest.raises(UserError, match="1 training sample with --batch_size 8 give no batch"):
-        train(model, tokenizer, InBatchNegative(), TrainingSet(PAIRS[:1], tokenizer, 8), schedule(tmp_path))
+        train(model, tokenizer, InBatchNegative(), TrainingSet.from_samples(PAIRS[:1], tokenizer, 8), schedule(tmp_path))
 
 
 def watch_after(loss, vectors, head, reports=10):

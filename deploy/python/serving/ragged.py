@@ -21,6 +21,11 @@ class Ragged:
         """Tokens of each text, int64 [texts]."""
         return np.diff(self.starts)
 
+    def slice(self, start: int, stop: int) -> "Ragged":
+        """Return texts start to stop (exclusive)."""
+        starts = np.asarray(self.starts[start : stop + 1])
+        return Ragged(self.flat[starts[0] : starts[-1]], starts - starts[0])
+
     def pad(self, rows: np.ndarray, pad_id: int) -> np.ndarray:
         """Return the ids of some texts, int64 [len(rows), longest of them], padded on the right."""
         lengths = self.starts[rows + 1] - self.starts[rows]
