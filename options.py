@@ -102,9 +102,9 @@ def add_index(parser: Parser) -> None:
                        help="threads of build and search; 0: all cores; 1 builds the same graph each time [0]")
 
 
-def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: int) -> None:
+def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: int, needs_texts: bool = True) -> None:
     """Flags of the training loop; the defaults are the recipe's for the script at hand."""
-    parser.add_argument("--train_set_file", required=True, metavar="FILE", help="training texts")
+    parser.add_argument("--train_set_file", required=needs_texts, metavar="FILE", help="training texts")
     parser.add_argument("--save_dir", default="./checkpoints", metavar="DIR",
                         help="where checkpoints go [./checkpoints]")
     add_batch_size(parser, batch_size)
@@ -117,6 +117,8 @@ def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: 
     group.add_argument("--weight_decay", type=nonnegative, default=0.0, help="not on biases and norms [0.0]")
     group.add_argument("--warmup_proportion", "--warmup_proption", dest="warmup_proportion", type=fraction,
                        default=0.0, help="share of the steps over which the learning rate rises [0.0]")
+    group.add_argument("--optimizer", choices=["adamw", "lamb"], default="adamw",
+                       help="lamb for very large batches [adamw]")
     group.add_argument("--max_grad_norm", type=nonnegative, default=5.0, help="clip the gradient to it; 0: off [5.0]")
     group.add_argument("--gradient_accumulation_steps", type=positive_int, default=1, metavar="N",
                        help="batches a step; adds no negatives: a larger --batch_size does [1]")
@@ -179,11 +181,12 @@ def add_dev(parser: Parser) -> None:
     add_index(parser)
 
 
-def training_parser(description: str, learning_rate: float, batch_size: int, epochs: int) -> Parser:
+def training_parser(description: str, learning_rate: float, batch_size: int, epochs: int,
+                    needs_texts: bool = True) -> Parser:
     """Return the command line of a training script, but for its loss; the defaults are the recipe's."""
     parser = Parser(description)
     add_device(parser)
     add_encoder(parser)
-    add_training(parser, learning_rate, batch_size, epochs)
+    add_training(parser, learning_rate, batch_size, epochs, needs_texts)
     add_dev(parser)
     return parser

@@ -38,6 +38,7 @@ class Schedule:
     warmup_proportion: float = 0.0
     max_grad_norm: float = 5.0
     gradient_accumulation_steps: int = 1
+    optimizer: str = "adamw"
     precision: str = "fp32"
     amp_loss_scale: float = 32768.0
     log_steps: int = 10
@@ -93,7 +94,9 @@ class Trainer:
 
     def __init__(self, model: SemanticIndex, tokenizer: TextTokenizer, head: nn.Layer, data: TrainingSet,
                  schedule: Schedule, mask: bool = True,
-                 evaluate: Callable[[SemanticIndex], dict[str, float]] | None = None) -> None:
+                 evaluate: Callable[[SemanticIndex], dict[str, float]] | None = None,
+                 between: "Between | None" = None) -> None:
+        self.between = between
         self.model, self.tokenizer, self.head, self.data = model, tokenizer, head, data
         self.schedule, self.mask, self.evaluate = schedule, mask, evaluate
         known: Sequence[str] = getattr(evaluate, "metrics", ())
@@ -102,7 +105,6 @@ class Trainer:
             raise UserError(f"--best_metric {self.best_metric}: the evaluation gives {', '.join(known)}")
         self.checkpoints = Checkpoints(schedule.save_dir, schedule.keep_checkpoints)
         self.step, self.saved, self.best, self.waited = 0, -1, -math.inf, 0
-        self.columns = data.columns
         self.batches_per_epoch = len(data.plan(0))
         if not self.batches_per_epoch:
             raise UserError(f"{len(data.rows)} training sample{'s' * (len(data.rows) > 1)} with --batch_size "
@@ -133,9 +135,15 @@ class Trainer:
         decayed = {p.name for name, p in named if not any(part in name for part in ("bias", "norm"))}
         self.names = {p.name: name for name, p in named}
         clip = nn.ClipGradByGlobalNorm(schedule.max_grad_norm) if schedule.max_grad_norm else None
-        self.optimizer = paddle.optimizer.AdamW(
-            self.rate, parameters=[p for _, p in named], weight_decay=schedule.weight_decay, grad_clip=clip,
-            apply_decay_param_fun=lambda name: name in decayed)
+        parameters = [p for _, p in named]
+        if schedule.optimizer == "lamb":  # You et al. 2019, arXiv 1904.00962
+            self.optimizer: paddle.optimizer.Optimizer = paddle.optimizer.Lamb(
+                self.rate, schedule.weight_decay, parameters=parameters, grad_clip=clip,
+                exclude_from_weight_decay_fn=lambda p: p.name not in decayed)
+        else:
+            self.optimizer = paddle.optimizer.AdamW(
+                self.rate, parameters=parameters, weight_decay=schedule.weight_decay, grad_clip=clip,
+                apply_decay_param_fun=lambda name: name in decayed)
 
     # --- one step -------------------------------------------------------------------------------------------
 
@@ -144,7 +152,7 @@ class Trainer:
             return encode(chunks, order).astype("float32")
 
     def _loss_of(self, vectors: Tensor, batch: Batch) -> Tensor:
-        columns = gather_vectors(vectors, batch.counts, self.columns)
+        columns = gather_vectors(vectors, batch.counts, len(batch.ids))
         mask = self.data.positives.mask(batch.ids) if self.mask else None
         self.last_vectors = columns[-1].detach()
         return self.head(columns, paddle.to_tensor(mask) if mask is not None and mask.any() else None)
@@ -203,7 +211,7 @@ class Trainer:
                  if name not in ("encoder", "format")}
         rates = sorted({layer.p for layer in self.model.sublayers() if isinstance(layer, nn.Dropout)})
         same = ("gradient_accumulation_steps", "seed", "learning_rate", "weight_decay", "warmup_proportion",
-                "max_grad_norm", "precision")
+                "max_grad_norm", "precision", "optimizer")
         return {"batch_size": self.data.batch_size, "processes": self.data.world, "samples": len(self.data.rows),
                 "total_steps": self.total, "head": self.head.name, "mask": self.mask, "dropout": rates,
                 "chunk_size": self.data.chunk, "training texts": self.data.fingerprint()} | head | model | {
@@ -304,6 +312,13 @@ class Trainer:
         finally:
             signal.signal(signal.SIGTERM, before)
 
+    def stop_if_told(self) -> None:
+        """Save and exit where a process was sent SIGTERM. Every process must call it."""
+        if anywhere(self.stopping):
+            self.save()
+            runtime.say(f"told to stop: saved step {self.step} of {self.total}; --resume goes on from there")
+            raise SystemExit(128 + signal.SIGTERM)
+
     # --- the loop -------------------------------------------------------------------------------------------
 
     def run(self) -> str:
@@ -314,7 +329,7 @@ class Trainer:
             self.resume()
         self._open_log()
         self.model.train()
-        watch = Watch(self.head, self.data.joined_batch, self.columns)
+        watch = Watch(self.head, self.data.joined_batch, self.data.columns)
         try:
             with self._heed_sigterm(), runtime.progress(self.total, "step", "train", lines=False) as bar:
                 bar.update(self.step)
@@ -333,12 +348,17 @@ class Trainer:
     def _loop(self, bar: Any, watch: "Watch") -> None:
         schedule, accumulate = self.schedule, self.schedule.gradient_accumulation_steps
         clock, timed_from = time.perf_counter(), self.step
+        suffix, figures = "", dict[str, float]()
         while self.step < self.total:
             epoch, done = divmod(self.step, self.steps_per_epoch)
             plan = self.data.plan(epoch)
             if len(plan) != self.batches_per_epoch:  # no_duplicates deals a little differently each epoch
                 plan = (plan + plan[:1] * self.batches_per_epoch)[: self.batches_per_epoch]
             for start in range(done * accumulate, len(plan), accumulate):
+                if self.between is not None:
+                    paused = time.perf_counter()
+                    suffix, figures = self.between(self)
+                    clock += time.perf_counter() - paused
                 loss = self.update([self.data.batch(samples) for samples in plan[start : start + accumulate]])
                 self.step += 1
                 bar.update(1)
@@ -349,8 +369,8 @@ class Trainer:
                     mean = watch.report(self.step, self.last_vectors)
                     bar.clear()
                     runtime.say(f"global step {self.step}, epoch: {epoch + 1}, batch: {in_epoch}, "
-                                f"loss: {mean:.5f}, speed: {speed:.2f} step/s")
-                    self._record({"loss": mean, "learning_rate": self.optimizer.get_lr(), "steps/s": speed})
+                                f"loss: {mean:.5f}, speed: {speed:.2f} step/s{suffix}")
+                    self._record({"loss": mean, "learning_rate": self.optimizer.get_lr(), "steps/s": speed} | figures)
                     clock, timed_from = time.perf_counter(), self.step
                 paused = time.perf_counter()
                 ended = in_epoch == self.steps_per_epoch or self.step == self.total
@@ -359,21 +379,24 @@ class Trainer:
                     return
                 if schedule.save_steps and self.step % schedule.save_steps == 0:
                     self.save()
-                if anywhere(self.stopping):
-                    self.save()
-                    runtime.say(f"told to stop: saved step {self.step} of {self.total}; --resume goes on from there")
-                    raise SystemExit(128 + signal.SIGTERM)
+                self.stop_if_told()
                 clock += time.perf_counter() - paused  # the speed is that of training
                 if self.step == self.total:
                     return
 
 
+Between = Callable[[Trainer], tuple[str, dict[str, float]]]
+
+
 def train(model: SemanticIndex, tokenizer: TextTokenizer, head: nn.Layer, data: TrainingSet, schedule: Schedule,
-          mask: bool = True, evaluate: Callable[[SemanticIndex], dict[str, float]] | None = None) -> str:
+          mask: bool = True, evaluate: Callable[[SemanticIndex], dict[str, float]] | None = None,
+          between: Between | None = None) -> str:
     """Train a model with a head and return the directory of the best checkpoint.
 
     head: called with one float32 [samples, dimension] of unit vectors a column and a mask of false negatives,
     bool [samples, candidates] or None; returns a scalar. mask: whether to make that mask. evaluate: called with
-    the model, on every rank, returns metrics. Raises UserError for a loss or weights that are not finite.
+    the model, on every rank, returns metrics. between: called on every rank before each step, may exchange what the
+    data deals; returns what to add to the printed line, and figures for the log. Raises UserError for a loss or weights
+    that are not finite.
     """
-    return Trainer(model, tokenizer, head, data, schedule, mask, evaluate).run()
+    return Trainer(model, tokenizer, head, data, schedule, mask, evaluate, between).run()

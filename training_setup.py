@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from collections.abc import Iterable
 
 from paddle import nn
 
@@ -34,9 +35,12 @@ def read_samples(args: argparse.Namespace, columns: tuple[int, ...]) -> list[lis
     return samples
 
 
-def encoder(args: argparse.Namespace, samples: list[list[str]],
+def encoder(args: argparse.Namespace, texts: Iterable[str],
             head: str) -> tuple[semantic_index.SemanticIndex, TextTokenizer]:
-    """Build the encoder the flags ask for: of --init_from_ckpt, by --model_name_or_path, or the recipe's."""
+    """Build the encoder the flags ask for: of --init_from_ckpt, by --model_name_or_path, or the recipe's.
+
+    texts: for the vocabulary of one from random weights.
+    """
     flags, rates = vars(args), [args.head_dropout, args.dropout, 0.1]
     rate = next(rate for rate in rates if rate is not None)
     name = args.model_name_or_path or "rocketqa-zh-base-query-encoder"
@@ -53,7 +57,6 @@ def encoder(args: argparse.Namespace, samples: list[list[str]],
         runtime.say(f"warmup from:{args.init_from_ckpt}")
         model.settle_for(head)
     else:
-        texts = (text for row in samples for text in row)
         model, tokenizer = semantic_index.create(name, flags, texts, head, rate)
     return model, tokenizer
 
@@ -106,7 +109,7 @@ def dev_evaluation(args: argparse.Namespace, samples: list[list[str]],
 
 def train_head(args: argparse.Namespace, samples: list[list[str]], head: nn.Layer) -> str:
     """Train an encoder with a head as the flags say; return the best checkpoint's directory."""
-    model, tokenizer = encoder(args, samples, head.name)
+    model, tokenizer = encoder(args, (text for row in samples for text in row), head.name)
     data = training_set(args, samples, tokenizer)
     evaluate = dev_evaluation(args, samples, tokenizer)
     return train(model, tokenizer, head, data, schedule(args), args.false_negatives != "keep", evaluate)

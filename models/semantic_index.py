@@ -23,7 +23,7 @@ from text_tokenizer import TextTokenizer
 # Encoders that take (input_ids, token_type_ids) and find the padding by themselves. In paddlenlp others take an
 # attention mask or positions in the second place, and would give vectors that depend on the batch.
 READS_PADDING = ("BertModel", "ErnieModel", "RobertaModel", "ElectraModel", "RoFormerModel")
-WEIGHTS, SETTINGS, FORMAT = "model_state.pdparams", "semantic_index.json", 1
+WEIGHTS, SETTINGS, FORMAT = "model_state.pdparams", "semantic_index.json", 2
 
 
 @dataclass
@@ -33,7 +33,8 @@ class EncoderSettings:
     pooling: pooler, cls, mean or max; pooling_layer: hidden layer read by the latter three, -1 the last;
     output_emb_size: width of the linear layer, 0 for none; max_seq_length: tokens, special ones included;
     encoder: where the weights came from; head: the loss they were trained with; training_pooling: pooling while
-    training where it is another one than at inference, which SimCSE wants.
+    training where it is another one than at inference, which SimCSE wants. similarity: cosine, of unit vectors; or
+    dot, of vectors through a layer normalisation, the encoder of ANCE (Xiong et al. 2020, arXiv 2007.00808).
     """
 
     encoder: str
@@ -43,6 +44,7 @@ class EncoderSettings:
     max_seq_length: int = 64
     head: str = ""
     training_pooling: str = ""
+    similarity: str = "cosine"
     format: int = FORMAT
 
 
@@ -50,7 +52,8 @@ class SemanticIndex(nn.Layer):
     """Encoder, pooling, linear layer, dropout, L2 norm: the recipe's order, parameter names and initialisation.
 
     ptm: a paddlenlp encoder. forward takes input_ids, int64 [texts, tokens], padded with the encoder's
-    pad_token_id, and gives unit vectors, float32 [texts, output_emb_size or the encoder's width].
+    pad_token_id, and gives unit vectors, float32 [texts, output_emb_size or the encoder's width]. With
+    settings.similarity dot, linear layer and layer norm instead: vectors of any length.
     """
 
     def __init__(self, ptm: nn.Layer, settings: EncoderSettings, head_dropout: float = 0.1) -> None:
@@ -63,6 +66,7 @@ class SemanticIndex(nn.Layer):
         if settings.output_emb_size:
             initial = paddle.ParamAttr(initializer=nn.initializer.TruncatedNormal(std=0.02))
             self.emb_reduce_linear = nn.Linear(width, settings.output_emb_size, weight_attr=initial)
+        self.norm = nn.LayerNorm(self.dimension) if settings.similarity == "dot" else None
         layers = ptm.config.num_hidden_layers
         if settings.pooling == "pooler" and settings.pooling_layer != -1:
             raise UserError(f"--pooling_layer {settings.pooling_layer}: the pooler reads the last layer; choose "
@@ -89,6 +93,9 @@ class SemanticIndex(nn.Layer):
     def settle_for(self, head: str) -> None:
         """Go on with another head: only SimCSE trains through a pooler that inference leaves out."""
         self.settings.head = head
+        if self.settings.similarity == "dot" and head != "ance":
+            raise UserError("the encoder of --init_from_ckpt compares by dot product, other losses want unit vectors; "
+                            "go on with train_ance.py")
         if head != "simcse":
             self.settings.training_pooling = ""
         self.pooling_in_use()
@@ -119,10 +126,12 @@ class SemanticIndex(nn.Layer):
         return (hidden * inside).sum(axis=1) / inside.sum(axis=1).clip(min=1e-9)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Return unit vectors, see the class."""
+        """Return the vectors, see the class."""
         vectors = self.pool(input_ids, token_type_ids)
         if self.emb_reduce_linear is not None:
             vectors = self.emb_reduce_linear(vectors)
+        if self.norm is not None:
+            return self.norm(vectors).astype("float32")
         return F.normalize(self.dropout(vectors).astype("float32"), axis=-1)
 
 
@@ -134,7 +143,7 @@ def _settle(flags: dict[str, Any], stored: EncoderSettings, where: str) -> None:
     if flags.get("infer_with_fc_pooler") and stored.pooling != "pooler":
         raise UserError(f"--infer_with_fc_pooler contradicts the checkpoint {where}, whose pooling is "
                         f"{stored.pooling}; leave the flag out")
-    for name in ("output_emb_size", "pooling", "pooling_layer"):
+    for name in ("output_emb_size", "pooling", "pooling_layer", "similarity"):
         given = flags.get(name)
         if given is not None and given != getattr(stored, name):
             raise UserError(f"--{name} {given} contradicts the checkpoint {where}, made with "
@@ -253,7 +262,8 @@ def fingerprint(params_path: str, model: SemanticIndex, tokenizer: TextTokenizer
     with open(locate(params_path)[1], "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     settings = {key: value for key, value in asdict(model.settings).items()
-                if key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")}
+                if key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")
+                or (key, value) == ("similarity", "dot")}
     shape = {key: value for key, value in model.ptm.config.to_dict().items()
              if isinstance(value, (int, float, str)) and not re.search("dropout|version|path|prob", key)}
     for part in (settings, shape, tokenizer.tokenizer.get_vocab(), tokenizer.lowercase):
@@ -347,10 +357,12 @@ def create(name: str, flags: dict[str, Any], texts: Iterable[str] = (), head: st
         say(f"{name}: random weights, NOT pretrained; vocabulary of {len(tokenizer.vocab)} from the training texts")
     else:
         ptm, tokenizer = _pretrained(name, flags.get("dropout"))
-    given = {key: flags[key] for key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")
+    given = {key: flags[key] for key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length", "similarity")
              if flags.get(key) is not None}
     # An untrained pooler and [CLS] say nothing of the text, the mean over its tokens does.
     usual = {"pooling": "mean" if from_scratch else "pooler", "head": head}
+    if flags.get("similarity") == "dot":
+        usual |= {"output_emb_size": ptm.config.hidden_size} | ({} if from_scratch else {"pooling": "cls"})
     if os.path.isdir(name):
         usual |= huggingface.sentence_settings(name)
     settings = EncoderSettings(name, **usual | given)
