@@ -15,6 +15,9 @@ from options import UserError
 # Up to here exact search answers a query at a time within 0.2 ms of hnsw, misses nothing, and needs no build,
 # which would pay only after 90,000 queries (benchmarks/index_crossover.py; docs/results.md).
 EXACT_UP_TO = 20_000
+# Of an index that is thrown away afterwards, a build pays only beyond this many queries in batches, of any corpus:
+# 32,647 where it has 100,000 texts, about 24,000 where it has millions (the same table).
+EXACT_UP_TO_QUERIES = 24_000
 FORMAT = 1
 
 
@@ -181,12 +184,18 @@ def _check_width(queries: np.ndarray, dimension: int) -> None:
                         "was the index built with another encoder?")
 
 
-def build_index(vectors: np.ndarray, settings: IndexSettings) -> Index:
-    """Build the index that the settings ask for. vectors: float32 [texts, dimension], unit length."""
+def build_index(vectors: np.ndarray, settings: IndexSettings, queries: int | None = None) -> Index:
+    """Build the index that the settings ask for.
+
+    vectors: float32 [texts, dimension]. queries: how many will be asked, in batches, before the index is thrown away;
+    None where it is kept.
+    """
     vectors = np.ascontiguousarray(vectors, np.float32)
     kind = settings.kind
     if kind == "auto":
-        kind = "exact" if len(vectors) <= EXACT_UP_TO else "hnsw"
+        few = len(vectors) <= EXACT_UP_TO or queries is not None and queries <= EXACT_UP_TO_QUERIES
+        wanted = any((settings.m, settings.ef, settings.ef_construction))  # who gives a graph's flags wants a graph
+        kind = "exact" if few and not wanted else "hnsw"
     return ExactIndex(vectors) if kind == "exact" else HnswIndex.build(vectors, settings)
 
 

@@ -1,5 +1,6 @@
 """Keyword search by BM25 over characters and character pairs, or words: the baseline, and the first negatives."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -42,6 +43,7 @@ class Bm25:
                  source: str = "the corpus") -> None:
         import bm25s
 
+        logging.getLogger("bm25s").setLevel(logging.WARNING)
         self.split = term_splitter(tokens)
         self.terms: dict[str, int] = {}
         documents = [[self.terms.setdefault(term, len(self.terms)) for term in self.split(text)] for text in texts]

@@ -4,7 +4,7 @@ import array
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 
@@ -99,13 +99,13 @@ class Lines(Corpus):
 
 @dataclass
 class Sources:
-    """What a collection is made of. documents: (id, text), streamed once; queries: those for training first.
+    """What a collection is made of. documents: streams (id, text) anew; queries: those for training first.
 
     judgements: (query id, document id, grade). lengths: tokens of a passage and of a query; chunks: passages a
     document at most, 1 is FirstP. origin: whatever changes when the texts do, as the checksums of their files.
     """
 
-    documents: Iterable[tuple[str, str]]
+    documents: Callable[[], Iterable[tuple[str, str]]]
     queries: Sequence[tuple[str, str]]
     training: int
     judgements: Sequence[tuple[str, str, int]]
@@ -217,7 +217,7 @@ def _write(directory: str, sources: Sources, tokenizer: TextTokenizer, key: str)
                 yield [text for _, text in window]
 
         documents = 0
-        for tokens in tokens_ahead(windows(sources.documents, ids), whole):
+        for tokens in tokens_ahead(windows(sources.documents(), ids), whole):
             parts, counts = split_long(tokens, length, sources.chunks)
             parts.flat.tofile(flat)
             lengths.frombytes(parts.lengths.astype(np.int64).tobytes())

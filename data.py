@@ -165,6 +165,10 @@ class Corpus:
         high = self.ends[min(stop, len(self)) - 1]
         return self.buffer[low : high - 1].tobytes().decode("utf-8").split("\n")
 
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), 4096):
+            yield from self.slice(start, start + 4096)
+
     def first_rows(self) -> np.ndarray:
         """Return the file row, from 0, at which each distinct text stands first."""
         return np.unique(self.inverse, return_index=True)[1]

@@ -1,5 +1,7 @@
 """Flags shared by the scripts. Imports neither paddle nor paddlenlp."""
 
+import argparse
+
 from deploy.python.serving.command_line import (  # noqa: F401
     Parser,
     UserError,
@@ -190,3 +192,55 @@ def training_parser(description: str, learning_rate: float, batch_size: int, epo
     add_training(parser, learning_rate, batch_size, epochs, needs_texts)
     add_dev(parser)
     return parser
+
+
+def add_collection(parser: Parser, training: bool = True) -> None:
+    """Where passages, queries and judgements come from."""
+    group = parser.add_argument_group("collection in TREC's form, instead of --train_set_file" if training else "data")
+    if not training:
+        group.add_argument("--corpus_file", metavar="FILE",
+                           help="id<TAB>text, or id<TAB>url<TAB>title<TAB>body, a line a document")
+    group.add_argument("--queries_file", metavar="FILE", help="id<TAB>query" + "; --corpus_file then holds "
+                       "id<TAB>text, or id<TAB>url<TAB>title<TAB>body" * training)
+    if training:
+        group.add_argument("--qrels_file", metavar="FILE", help="query, document; or query, 0, document, grade")
+        group.add_argument("--dev_queries_file", metavar="FILE", help="queries to evaluate with")
+        group.add_argument("--dev_qrels_file", metavar="FILE", help="their judgements")
+    group = parser.add_argument_group("tokenising")
+    group.add_argument("--data_dir", metavar="DIR",
+                       help="the tokenised collection, used again where it fits"
+                            + " [SAVE_DIR/collection]" * training)
+    group.add_argument("--max_query_length", type=number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
+                       help="tokens a query [--max_seq_length, at most 64]")
+    group.add_argument("--max_chunks", type=positive_int, default=1, metavar="N",
+                       help="passages of --max_seq_length tokens a document is cut into at most, the best one counts "
+                            "(MaxP); 1: its beginning alone (FirstP) [1]")
+
+
+def check_collection(args: argparse.Namespace) -> None:
+    """Raise UserError where the flags name no data, two kinds of it, or half of one."""
+    if bool(args.train_set_file) == bool(args.queries_file):
+        raise UserError("give either --train_set_file (pairs) or --corpus_file, --queries_file and --qrels_file (TREC)")
+    if args.queries_file:
+        for flag in ("corpus_file", "qrels_file"):
+            if not getattr(args, flag):
+                raise UserError(f"--queries_file needs --{flag}")
+        if bool(args.dev_queries_file) != bool(args.dev_qrels_file):
+            raise UserError("--dev_queries_file and --dev_qrels_file go together")
+        if args.dev_set_file:
+            raise UserError("--dev_set_file goes with --train_set_file; with --queries_file pass --dev_queries_file "
+                            "and --dev_qrels_file")
+    elif args.qrels_file or args.dev_queries_file or args.dev_qrels_file:
+        raise UserError("--qrels_file, --dev_queries_file and --dev_qrels_file go with --queries_file")
+
+
+def add_mining(group: argparse._ArgumentGroup) -> None:
+    """Which documents become negatives of a generation."""
+    group.add_argument("--topk_training", type=positive_int, default=200, metavar="N",
+                       help="negatives come from the first N documents of a search [200]")
+    group.add_argument("--negative_sample", "--num_negative_sample", dest="negative_sample", type=positive_int,
+                       default=20, metavar="N", help="negatives a pair gets in a generation [20]")
+    group.add_argument("--sampling", choices=["random", "top"], default="random",
+                       help="any of the first N, or the best ranked [random]")
+    group.add_argument("--ann_dir", "--ann_data_dir", dest="ann_dir", metavar="DIR",
+                       help="where generations are published [ann in the directory of the checkpoints]")

@@ -51,7 +51,7 @@ def main() -> None:
         fingerprint += " int8"  # its vectors are not those of the other engines
     file = vector_file(f"{args.index_dir}.vectors", encoder, corpus, fingerprint) if args.index_dir else None
     index = open_index(args.index_dir, corpus, lambda: encode(encoder, corpus, "encode corpus", file), settings,
-                       fingerprint, args.corpus_file, args.rebuild_index)
+                       fingerprint, args.corpus_file, len(queries), args.rebuild_index)
     if file is not None:
         runtime.on_rank_0(file.remove)
     vectors = encode(encoder, queries, "encode queries")

@@ -8,7 +8,16 @@ import numpy as np
 
 import metrics
 import runtime
-from ann_util import EXACT_UP_TO, ExactIndex, IndexSettings, TextIndex, build_index, check_directory, read_meta
+from ann_util import (
+    EXACT_UP_TO,
+    EXACT_UP_TO_QUERIES,
+    ExactIndex,
+    IndexSettings,
+    TextIndex,
+    build_index,
+    check_directory,
+    read_meta,
+)
 from data import Corpus, group_pairs
 from encoder import dynamic, encode
 from models.semantic_index import SemanticIndex
@@ -50,7 +59,7 @@ class DevRecall:
         return runtime.on_rank_0(lambda: self._measure(texts, queries))
 
     def _measure(self, texts: np.ndarray, queries: np.ndarray) -> dict[str, float]:
-        ids, scores = build_index(texts, self.index).search(queries, self.recall_num)
+        ids, scores = build_index(texts, self.index, len(self.queries)).search(queries, self.recall_num)
         found = list(ranked(self.queries, ids, scores, self.corpus))
         hits = [metrics.hit_ranks(query, [text for text, _ in row], self.positives[query]) for query, row in found]
         result = metrics.recalls(hits, self.recall_num)
@@ -99,10 +108,12 @@ def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSet
 
 
 def open_index(directory: str | None, corpus: Corpus, encode_corpus: Callable[[], np.ndarray],
-               settings: IndexSettings, encoder: str, source: str, rebuild: bool = False) -> TextIndex | None:
+               settings: IndexSettings, encoder: str, source: str, queries: int,
+               rebuild: bool = False) -> TextIndex | None:
     """Reuse the index of a directory where it fits; else encode, build and, given a directory, save. None off rank 0.
 
     encode_corpus: called by every rank where there is something to encode. encoder: the checkpoint's fingerprint.
+    queries: how many will be asked.
     Raises UserError as reusable_index does, unless rebuild is true.
     """
     index: TextIndex | None = None
@@ -122,10 +133,13 @@ def open_index(directory: str | None, corpus: Corpus, encode_corpus: Callable[[]
         nonlocal index
         runtime.say("start build index..........")
         began = time.perf_counter()
-        index = TextIndex(build_index(vectors, settings), corpus, encoder, source)
+        index = TextIndex(build_index(vectors, settings, None if directory else queries),
+                          corpus, encoder, source)
         runtime.say(f"Total index number:{len(index.index)} ({index.index.kind}, {time.perf_counter() - began:.1f} s)")
         if index.index.kind == "exact" and settings.kind == "auto":
-            runtime.say(f"exact search, as for every corpus of up to {EXACT_UP_TO} texts; --index_type hnsw insists")
+            runtime.say(f"exact search, as for every corpus of up to {EXACT_UP_TO} texts"
+                        + ("" if directory else f" and for up to {EXACT_UP_TO_QUERIES} queries of an index that is not "
+                           "kept") + "; --index_type hnsw insists")
         if directory:
             index.save(directory)
             runtime.say(f"index saved in {directory}")

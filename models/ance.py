@@ -40,7 +40,7 @@ class Ance(nn.Layer):
         if mask is not None:
             rows = paddle.arange(samples).unsqueeze(1)
             own = paddle.arange(texts * self.chunks).unsqueeze(0) * samples + rows
-            false = paddle.take_along_axis(mask, own, axis=1)
+            false = paddle.take_along_axis(mask.astype("int32"), own, axis=1).astype("bool")
             false[:, : self.chunks] = False
             logits = paddle.where(false, paddle.full([], -1e9, logits.dtype), logits)
         logits = logits.reshape([samples, texts, self.chunks]).max(axis=2)

@@ -1,0 +1,155 @@
+"""What ANCE trains on: a collection's pairs, negatives of the newest generation; and what a collection is made of."""
+
+import argparse
+import hashlib
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from collection import Collection, Sources
+from data import Batch, Corpus, Neighbours, TrainingSet, group_pairs, read_corpus, read_table
+from options import UserError
+from runtime import say
+from trec import read_documents, read_qrels, read_queries
+
+VOCABULARY_FROM = 200_000  # documents that an encoder from random weights takes its vocabulary from
+
+
+class AnceTrainingSet(TrainingSet):
+    """Pairs of a training query and a positive, each with some of its negatives.
+
+    A batch has a column of queries, then those of the positives' passages, then those of each negative's; of a
+    document with fewer passages than others the last one stands again, which changes no maximum. Batch.ids are the
+    groups of equal texts. settings: what else a resumed run must have alike. options: as of TrainingSet.
+    """
+
+    def __init__(self, collection: Collection, batch_size: int, train_negatives: int, settings: str = "",
+                 **options: Any) -> None:
+        about = collection.about
+        pairs = collection.pairs + [about.documents, 0]  # places in groups
+        groups = np.asarray(collection.groups, np.int64)
+        neighbours = Neighbours(groups[pairs], int(groups.max()) + 1)
+        super().__init__(pairs, collection.tokens, neighbours, batch_size, **options)
+        self.collection, self.train_negatives, self.settings = collection, train_negatives, settings
+        self.group_of_row = np.concatenate([groups[collection.owner], groups[about.documents :]])
+        self.negatives: np.ndarray | None = None
+        self.number = -1
+
+    def take(self, number: int, negatives: np.ndarray) -> None:
+        """Deal the negatives of a generation from now on, int32 [pairs, negatives]; none for a width of 0."""
+        if len(negatives) != len(self.rows):
+            raise UserError(f"generation {number} has negatives of {len(negatives)} pairs, the training has "
+                            f"{len(self.rows)}; was it made from other data? --overwrite starts anew")
+        self.number, self.negatives = number, negatives if negatives.shape[1] else None
+
+    @property
+    def columns(self) -> int:
+        """Columns of a batch."""
+        width = 0 if self.negatives is None else min(self.train_negatives, self.negatives.shape[1])
+        return 1 + (1 + width) * self.collection.about.chunks
+
+    def batch(self, samples: np.ndarray) -> Batch:
+        """Make the batch of some samples; their negatives follow from seed, generation and samples alone."""
+        about, first = self.collection.about, self.collection.first_passage
+        documents = self.rows[samples, 1:]
+        if self.negatives is not None:
+            negatives = self.negatives[samples]
+            rng = np.random.default_rng([self.seed, self.number, *samples[:2].tolist()])
+            chosen = np.argsort(rng.random(negatives.shape, np.float32), axis=1)[:, : self.train_negatives]
+            documents = np.concatenate([documents, np.take_along_axis(negatives, chosen, 1)], 1)
+        last = (first[documents + 1] - first[documents] - 1)[..., None]
+        rows = first[documents][..., None] + np.minimum(np.arange(about.chunks), last)
+        queries = self.rows[samples, :1] - about.documents + about.passages
+        ids = np.ascontiguousarray(np.concatenate([queries, rows.reshape(len(samples), -1)], 1).T)
+        batch = self._batch(ids)
+        batch.ids = self.group_of_row[ids]
+        return batch
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over what is dealt, but for the negatives."""
+        parts = (self.collection.about.key, self.train_negatives, self.settings)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _checksum(*paths: str | None) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        if path:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(b"|")
+    return digest.hexdigest()
+
+
+def of_pairs(args: argparse.Namespace, samples: list[list[str]]) -> Sources:
+    """Return the sources of pairs or triples: the corpus, and of the training texts those it lacks.
+
+    Documents and queries have their place, from 1, as id.
+    """
+    texts: Iterable[str] = ()
+    if args.corpus_file:
+        corpus, lines = read_corpus(args.corpus_file, args.skip_bad_lines)
+        say(f"{args.corpus_file}: {len(corpus)} texts{lines.notes()}")
+        texts = corpus
+        wanted = [text for row in samples for text in row[1:]]
+    else:
+        wanted = [text for row in samples for text in row]
+    documents = Corpus.from_texts(itertools.chain(texts, wanted))
+    positives = group_pairs(samples)
+    places = {text: 0 for found in positives.values() for text in found}
+    for place, text in enumerate(documents, 1):
+        if text in places:
+            places[text] = place
+    queries = [(str(number), query) for number, query in enumerate(positives, 1)]
+    judgements = [(str(number), str(places[text]), 1)
+                  for number, found in enumerate(positives.values(), 1) for text in found]
+    return Sources(lambda: ((str(place), text) for place, text in enumerate(documents, 1)), queries,
+                   len(queries), judgements, _lengths(args), args.max_chunks,
+                   _checksum(args.train_set_file, args.corpus_file) + str(args.skip_bad_lines))
+
+
+def of_trec(args: argparse.Namespace, separator: str) -> Sources:
+    """Return the sources of a collection in TREC's form. separator: between url, title and body."""
+    skip = args.skip_bad_lines
+    asked: list[tuple[str, str]] = []
+    judgements: list[tuple[str, str, int]] = []
+    training = 0
+    for queries_file, qrels_file in ((args.queries_file, args.qrels_file),
+                                     (args.dev_queries_file, args.dev_qrels_file)):
+        if not queries_file:
+            continue
+        queries, qrels = read_queries(queries_file, skip), read_qrels(qrels_file, skip) if qrels_file else {}
+        both = {name for name, _ in asked} & {name for name, _ in queries}
+        if both:
+            raise UserError(f"{queries_file}: the id {min(both)} is one of {args.queries_file} too; ids must differ")
+        asked += queries
+        known = {name for name, _ in queries}
+        kept = [(query, document, grade) for query, row in qrels.items() if query in known
+                for document, grade in row.items()]
+        say(f"{queries_file}: {len(queries)} queries, {len(kept)} judgements")
+        judgements += kept
+        training = training or len(queries)
+    return Sources(lambda: read_documents(args.corpus_file, separator, skip), asked,
+                   training if args.queries_file else 0, judgements, _lengths(args), args.max_chunks,
+                   _checksum(args.corpus_file, args.queries_file, args.qrels_file, args.dev_queries_file,
+                             args.dev_qrels_file) + separator + str(skip))
+
+
+def _lengths(args: argparse.Namespace) -> tuple[int, int]:
+    length = args.max_seq_length or 64
+    return length, args.max_query_length or min(64, length)
+
+
+def vocabulary_texts(sources: Sources) -> Iterable[str]:
+    """Yield the texts that an encoder from random weights takes its vocabulary from."""
+    for _, text in itertools.chain(sources.queries, itertools.islice(sources.documents(), VOCABULARY_FROM)):
+        yield text
+
+
+def read_training(args: argparse.Namespace) -> list[list[str]]:
+    """Read pairs or triples of --train_set_file."""
+    samples, lines = read_table(args.train_set_file, (2, 3), args.skip_bad_lines)
+    say(f"{args.train_set_file}: {len(samples)} samples of {len(samples[0])} columns{lines.notes()}")
+    return samples

@@ -1,0 +1,71 @@
+"""What train_ance.py puts together: collection, encoder, negatives, head, evaluation."""
+
+import argparse
+import os
+from collections.abc import Iterable
+
+import ance_data
+import collection as collections
+import runtime
+import training_setup as setup
+from ance_refresh import AsyncRefresh, Miner, SyncRefresh, check_generations
+from ann_util import IndexSettings
+from generations import Generations
+from mining import MiningRules
+from models.ance import Ance
+from options import UserError
+from ranking import DevRanking
+from text_tokenizer import TextTokenizer
+from trainer import train
+
+# A separator that no text has; the tokenizer's own takes its place once there is one.
+SEPARATOR = "[SEP]"
+
+
+def rules_of(args: argparse.Namespace) -> MiningRules:
+    """Take the rules of mining from the flags of options.add_mining."""
+    return MiningRules(args.negative_sample, 0, args.topk_training, sampling=args.sampling, seed=args.seed)
+
+
+def prepare(directory: str, sources: collections.Sources, tokenizer: TextTokenizer) -> collections.Collection:
+    """Tokenise a collection into a directory, unless it is there; every rank opens it."""
+    new = runtime.on_rank_0(lambda: collections.build(directory, sources, tokenizer))
+    found = collections.load(directory)
+    about = found.about
+    runtime.say(f"{directory}: {about.documents} documents, {about.passages} passages, {about.queries} queries, "
+                + ("tokenised" if new else "tokenised before"))
+    return found
+
+
+def run(args: argparse.Namespace) -> str:
+    """Train as the flags say; return the best checkpoint's directory."""
+    samples = ance_data.read_training(args) if args.train_set_file else []
+    sources = ance_data.of_pairs(args, samples) if samples else ance_data.of_trec(args, SEPARATOR)
+    texts: Iterable[str] = ance_data.vocabulary_texts(sources)
+    model, tokenizer = setup.encoder(args, texts, Ance.name)
+    sources.lengths = (tokenizer.max_seq_length, args.max_query_length or min(64, tokenizer.max_seq_length))
+    collection = prepare(args.data_dir or os.path.join(args.save_dir, "collection"), sources, tokenizer)
+    data = ance_data.AnceTrainingSet(
+        collection, args.batch_size, args.train_negatives,
+        f"{args.refresh} {args.refresh_steps} {args.warmup} {rules_of(args)}", seed=args.seed, rank=runtime.rank(),
+        world=runtime.world_size(), pad_id=tokenizer.pad_id, chunk=args.chunk_size or setup.CHUNK[not runtime.on_cpu()],
+        no_duplicates=args.false_negatives == "no_duplicates")
+    if not len(data.rows):
+        raise UserError("no training query has a document with a grade above 0 and a text")
+    runtime.say(f"{len(data.rows)} training pairs")
+    ann_dir = args.ann_dir or os.path.join(args.save_dir, "ann")
+    runtime.on_rank_0(lambda: check_generations(ann_dir))
+    index = IndexSettings.from_flags(args)
+    dot = model.settings.similarity == "dot"
+    head = Ance(args.scale or (1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
+    make = AsyncRefresh if args.refresh == "async" else SyncRefresh
+    refresh = make(data, Miner(collection, rules_of(args), index), Generations(ann_dir), tokenizer,
+                   args.refresh_steps, args.warmup)
+    if samples:
+        evaluate = setup.dev_evaluation(args, samples, tokenizer)
+    else:
+        evaluate = DevRanking(collection, tokenizer, index) if args.dev_qrels_file else None  # type: ignore[assignment]
+    schedule = setup.schedule(args)
+    if args.refresh == "async" and args.refresh_steps:
+        schedule.save_steps = args.refresh_steps  # what the other job makes negatives from
+    return train(model, tokenizer, head, data, schedule, args.false_negatives != "keep", evaluate, refresh)
