@@ -10,6 +10,7 @@ import numpy as np
 
 from collection import Collection, Sources
 from data import Batch, Corpus, Neighbours, TrainingSet, group_pairs, read_corpus, read_table
+from models.semantic_index import EncoderSettings
 from options import UserError
 from runtime import say
 from trec import read_documents, read_qrels, read_queries
@@ -83,35 +84,44 @@ def _checksum(*paths: str | None) -> str:
     return digest.hexdigest()
 
 
-def of_pairs(args: argparse.Namespace, samples: list[list[str]]) -> Sources:
-    """Return the sources of pairs or triples: the corpus, and of the training texts those it lacks.
+def numbered(args: argparse.Namespace, samples: list[list[str]]) -> tuple[Corpus, list[str], np.ndarray]:
+    """Return the documents, the distinct queries and the pairs, int64 [pairs, 2] of query and document, each once.
 
-    Documents and queries have their place, from 1, as id.
+    The documents are the corpus, and of the training texts those it lacks: without a corpus all of them.
     """
     texts: Iterable[str] = ()
     if args.corpus_file:
-        corpus, lines = read_corpus(args.corpus_file, args.skip_bad_lines)
-        say(f"{args.corpus_file}: {len(corpus)} texts{lines.notes()}")
-        texts = corpus
-        wanted = [text for row in samples for text in row[1:]]
-    else:
-        wanted = [text for row in samples for text in row]
-    documents = Corpus.from_texts(itertools.chain(texts, wanted))
+        texts, lines = read_corpus(args.corpus_file, args.skip_bad_lines)
+        say(f"{args.corpus_file}: {len(texts)} texts{lines.notes()}")
+    first = 1 if args.corpus_file else 0
+    documents = Corpus.from_texts(itertools.chain(texts, (text for row in samples for text in row[first:])))
     positives = group_pairs(samples)
     places = {text: 0 for found in positives.values() for text in found}
-    for place, text in enumerate(documents, 1):
+    for place, text in enumerate(documents):
         if text in places:
             places[text] = place
-    queries = [(str(number), query) for number, query in enumerate(positives, 1)]
-    judgements = [(str(number), str(places[text]), 1)
-                  for number, found in enumerate(positives.values(), 1) for text in found]
-    return Sources(lambda: ((str(place), text) for place, text in enumerate(documents, 1)), queries,
-                   len(queries), judgements, _lengths(args), args.max_chunks,
+    pairs = [(number, places[text]) for number, found in enumerate(positives.values()) for text in found]
+    return documents, list(positives), np.array(pairs, np.int64)
+
+
+def of_pairs(args: argparse.Namespace, samples: list[list[str]]) -> Sources:
+    """Return the sources of pairs or triples, to be given their lengths by `settle`.
+
+    Documents and queries have their place, from 1, as id.
+    """
+    documents, queries, pairs = numbered(args, samples)
+    return Sources(lambda: ((str(place), text) for place, text in enumerate(documents, 1)),
+                   [(str(number), query) for number, query in enumerate(queries, 1)], len(queries),
+                   [(str(query), str(document), 1) for query, document in (pairs + 1).tolist()],
+                   (0, 0), 0,
                    _checksum(args.train_set_file, args.corpus_file) + str(args.skip_bad_lines))
 
 
 def of_trec(args: argparse.Namespace, separator: str) -> Sources:
-    """Return the sources of a collection in TREC's form. separator: between url, title and body."""
+    """Return the sources of a collection in TREC's form, to be given their lengths by `settle`.
+
+    separator: between url, title and body.
+    """
     skip = args.skip_bad_lines
     asked: list[tuple[str, str]] = []
     judgements: list[tuple[str, str, int]] = []
@@ -132,14 +142,16 @@ def of_trec(args: argparse.Namespace, separator: str) -> Sources:
         judgements += kept
         training = training or len(queries)
     return Sources(lambda: read_documents(args.corpus_file, separator, skip), asked,
-                   training if args.queries_file else 0, judgements, _lengths(args), args.max_chunks,
+                   training if args.queries_file else 0, judgements, (0, 0), 0,
                    _checksum(args.corpus_file, args.queries_file, args.qrels_file, args.dev_queries_file,
                              args.dev_qrels_file) + separator + str(skip))
 
 
-def _lengths(args: argparse.Namespace) -> tuple[int, int]:
-    length = args.max_seq_length or 64
-    return length, args.max_query_length or min(64, length)
+def settle(sources: Sources, args: argparse.Namespace, settings: EncoderSettings) -> None:
+    """Give the sources their lengths: the flags', else the checkpoint's; both know them from then on."""
+    settings.max_chunks = args.max_chunks or settings.max_chunks
+    settings.max_query_length = args.max_query_length or settings.max_query_length or min(64, settings.max_seq_length)
+    sources.lengths, sources.chunks = (settings.max_seq_length, settings.max_query_length), settings.max_chunks
 
 
 def vocabulary_texts(sources: Sources) -> Iterable[str]:

@@ -103,7 +103,7 @@ def _make(path: str, identity: str, step: int, number: int, directory: str, gene
     index = IndexSettings.from_flags(args)
     dev = DevRanking(collection, tokenizer, index) if len(collection.judged(training=False)) else None
     generation = Generation(number, step, "ann", collection.about.key, identity)
-    negatives = Miner(collection, rules_of(args), index).by_encoder(encoder, generation, dev)
+    negatives = Miner(collection, rules_of(args), index, args.connected_positives).by_encoder(encoder, generation, dev)
     out = runtime.on_rank_0(lambda: generations.publish(generation, negatives))
     runtime.say(f"published {out}: " + ", ".join(f"{name} {value} s" for name, value in generation.seconds.items()))
     return True

@@ -23,17 +23,22 @@ from trainer import Trainer
 
 @dataclass
 class Miner:
-    """All that decides the negatives of a collection's training pairs, but for the search."""
+    """All that decides the negatives of a collection's training pairs, but for the search.
+
+    connected: whether texts that pairs connect through others are positives of one another.
+    """
 
     collection: Collection
     rules: MiningRules
     index: IndexSettings = field(default_factory=IndexSettings)
+    connected: bool = False
 
     def known(self) -> Known:
         """Return what must not become a negative."""
         collection, judged = self.collection, self.collection.judged(training=True)
-        return Known(judged[judged[:, 2] > 0, :2], np.asarray(collection.groups, np.int64),
-                     collection.about.documents, np.unique(collection.owner))
+        make = Known.connected if self.connected else Known
+        return make(judged[judged[:, 2] > 0, :2], np.asarray(collection.groups, np.int64),
+                    collection.about.documents, np.unique(collection.owner))
 
     def by_search(self, search: Search) -> tuple[np.ndarray, dict[str, int]]:
         """Return the negatives of all pairs, int32 [pairs, negatives], and mining's counts."""

@@ -53,14 +53,21 @@ class Bm25:
         self.index = bm25s.BM25(method="lucene", k1=k1, b=b)
         self.index.index((documents, self.terms), show_progress=False)
 
+    def _weights(self, query: str) -> np.ndarray:
+        numbers = [self.terms[term] for term in dict.fromkeys(self.split(query)) if term in self.terms]
+        return self.index.get_scores_from_ids(numbers) if numbers else np.zeros(self.count, np.float32)
+
     def search(self, queries: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (texts int64, scores float32), both [queries, min(k, texts)], best first; 0 for no term in common."""
         k = min(k, self.count)
         found, scores = np.zeros([len(queries), k], np.int64), np.zeros([len(queries), k], np.float32)
         for row, query in enumerate(queries):
-            numbers = [self.terms[term] for term in dict.fromkeys(self.split(query)) if term in self.terms]
-            weights = self.index.get_scores_from_ids(numbers) if numbers else np.zeros(self.count, np.float32)
+            weights = self._weights(query)
             best = np.argpartition(-weights, k - 1)[:k]
             best = best[np.lexsort((best, -weights[best]))]
             found[row], scores[row] = best, weights[best]
         return found, scores
+
+    def scores(self, queries: Sequence[str], texts: Sequence[int]) -> np.ndarray:
+        """Return the score of each query's text, float32 [queries]."""
+        return np.array([self._weights(query)[text] for query, text in zip(queries, texts)], np.float32)

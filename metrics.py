@@ -33,27 +33,30 @@ def hit_ranks(query: str, texts: Sequence[str], positives: Sequence[str]) -> lis
     return [place + (place < own) for place in places]
 
 
-def recall_at(hits: Sequence[Sequence[int]], k: int, totals: Sequence[int] | None = None) -> float:
-    """Return Recall@k, from 0 to 1, the mean over queries.
+def recall_at(hits: Sequence[Sequence[int]], k: int, totals: Sequence[int] | None = None) -> list[float]:
+    """Return Recall@k of each query, from 0 to 1.
 
-    hits: ranks of each query's positives. Without totals the recipe's meaning: the share of queries with at
-    least one positive among the first k. With totals (positives of each query) the share of all positives.
+    hits: ranks of each query's positives. Without totals the recipe's meaning: 1 where a query has at least one
+    positive among the first k. With totals (positives of each query) the share of its positives there.
     """
-    if not hits:
-        return 0.0
     if totals is None:
-        return sum(1 for ranks in hits if ranks and ranks[0] <= k) / len(hits)
-    return sum(sum(1 for r in ranks if r <= k) / n for ranks, n in zip(hits, totals)) / len(hits)
+        return [float(bool(ranks) and ranks[0] <= k) for ranks in hits]
+    return [sum(1 for r in ranks if r <= k) / n for ranks, n in zip(hits, totals)]
 
 
-def mrr_at(hits: Sequence[Sequence[int]], k: int) -> float:
-    """Return MRR@k: the mean of 1 / rank of the first positive, 0 beyond k (Voorhees 1999, TREC-8 QA)."""
-    return sum(1 / ranks[0] for ranks in hits if ranks and ranks[0] <= k) / len(hits) if hits else 0.0
+def mrr_at(hits: Sequence[Sequence[int]], k: int) -> list[float]:
+    """Return RR@k of each query: 1 / rank of the first positive, 0 beyond k (Voorhees 1999, TREC-8 QA)."""
+    return [1 / ranks[0] if ranks and ranks[0] <= k else 0.0 for ranks in hits]
 
 
-def recalls(hits: Sequence[Sequence[int]], recall_num: int, totals: Sequence[int] | None = None) -> dict[str, float]:
-    """Return {'recall@1': percent, ...} for 1, 5, 10, 20, 50 up to recall_num, rounded as the recipe prints it."""
-    return {f"recall@{k}": round(100 * recall_at(hits, k, totals), 3) for k in RECALL_AT if k <= recall_num}
+def percent(values: Sequence[float]) -> float:
+    """Return the mean in percent, rounded as the recipe prints it; 0 of no queries."""
+    return round(100 * sum(values) / len(values), 3) if values else 0.0
+
+
+def recalls(hits: Sequence[Sequence[int]], recall_num: int) -> dict[str, float]:
+    """Return {'recall@1': percent, ...} for 1, 5, 10, 20, 50 up to recall_num."""
+    return {f"recall@{k}": percent(recall_at(hits, k)) for k in RECALL_AT if k <= recall_num}
 
 
 class _FlawError(Exception):

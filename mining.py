@@ -1,4 +1,4 @@
-"""Hard negatives: what a search ranks high and is no known positive. Numpy only; whose search it is does not matter."""
+"""Hard negatives: what a search ranks high and is no known positive; whose search it is does not matter. No paddle."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,6 +55,18 @@ class Known:
         self.keys = np.unique(np.concatenate([own, queries * self.base + groups[documents + queries]]))
         self.exact = np.unique(pairs[:, 0] * documents + pairs[:, 1])
 
+    @classmethod
+    def connected(cls, pairs: np.ndarray, groups: np.ndarray, documents: int,
+                  filled: np.ndarray | None = None) -> "Known":
+        """Make one for which all texts that pairs connect, through whatever others, are positives of one another."""
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        size = int(groups.max()) + 1
+        ends = groups[pairs + [documents, 0]]
+        links = coo_matrix((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), (size, size))
+        return cls(pairs, connected_components(links, directed=False)[1][groups], documents, filled)
+
     def marks(self, queries: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return bool masks [queries, k]: which documents are positives, and which only equal one or the query."""
         keys = queries[:, None] * self.base + self.groups[documents]
@@ -64,11 +76,13 @@ class Known:
 
 
 def mine(pairs: np.ndarray, search: Search, known: Known, rules: MiningRules,
-         score_of: Callable[[np.ndarray], np.ndarray] | None = None, fill: bool = False) -> Mined:
+         score_of: Callable[[np.ndarray], np.ndarray] | None = None, fill: bool = False,
+         dropped: Callable[[str, np.ndarray, np.ndarray, np.ndarray], None] | None = None) -> Mined:
     """Choose the negatives of each pair.
 
     pairs: int64 [pairs, 2] of query and positive document. score_of: from pairs to their scores, float32; needed for
-    the margins. fill: where a pair finds too few, draw documents at random that are no known positives.
+    the margins. fill: where a pair finds too few, draw documents at random that are no known positives. dropped: called
+    with a reason, and of each document that is likely a positive, though no known one, the pair, itself, its score.
     Raises UserError where the rules leave nothing at all, or fill finds nothing.
     """
     order = np.argsort(pairs[:, 0], kind="stable")
@@ -99,9 +113,15 @@ def mine(pairs: np.ndarray, search: Search, known: Known, rules: MiningRules,
                 limit = np.minimum(limit, target - rules.margin)
             if rules.relative_margin is not None:
                 limit = np.minimum(limit, target - np.abs(target) * rules.relative_margin)
-            near = values[of] > limit
-            counts["within the margin"] += int((allowed & near).sum())
+            near = allowed & (values[of] > limit)
+            counts["within the margin"] += int(near.sum())
             allowed &= ~near
+            if dropped is not None:
+                place, rank = np.nonzero(near)
+                dropped("within the margin", rows[place], found[of][place, rank], values[of][place, rank])
+        if dropped is not None:
+            place, rank = np.nonzero((real & equal)[of])
+            dropped("equal text", rows[place], found[of][place, rank], values[of][place, rank])
         chosen = _choose(allowed, rules, start)
         taken = np.take_along_axis(allowed, chosen, 1)
         width = chosen.shape[1]

@@ -211,10 +211,10 @@ def add_collection(parser: Parser, training: bool = True) -> None:
                        help="the tokenised collection, used again where it fits"
                             + " [SAVE_DIR/collection]" * training)
     group.add_argument("--max_query_length", type=number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
-                       help="tokens a query [--max_seq_length, at most 64]")
-    group.add_argument("--max_chunks", type=positive_int, default=1, metavar="N",
+                       help="tokens a query [the checkpoint's, or --max_seq_length, at most 64]")
+    group.add_argument("--max_chunks", type=positive_int, metavar="N",
                        help="passages of --max_seq_length tokens a document is cut into at most, the best one counts "
-                            "(MaxP); 1: its beginning alone (FirstP) [1]")
+                            "(MaxP); 1: its beginning alone (FirstP) [the checkpoint's, or 1]")
 
 
 def check_collection(args: argparse.Namespace) -> None:
@@ -242,5 +242,8 @@ def add_mining(group: argparse._ArgumentGroup) -> None:
                        default=20, metavar="N", help="negatives a pair gets in a generation [20]")
     group.add_argument("--sampling", choices=["random", "top"], default="random",
                        help="any of the first N, or the best ranked [random]")
+    group.add_argument("--connected_positives", action="store_true",
+                       help="texts that pairs connect through other texts are positives too: right for paraphrases, as "
+                            "of a FAQ, wrong where a text answers different questions")
     group.add_argument("--ann_dir", "--ann_data_dir", dest="ann_dir", metavar="DIR",
                        help="where generations are published [ann in the directory of the checkpoints]")

@@ -70,7 +70,7 @@ class DevRecall:
             with open(os.path.join(self.result_dir, self.metrics_file), "a", encoding="utf-8") as file:
                 stamp = time.strftime("%Y%m%d-%H%M%S")
                 file.write("\t".join([stamp, *(str(value) for value in result.values())]) + "\n")
-        return result | {"mrr@10": round(100 * metrics.mrr_at(hits, 10), 3)}
+        return result | {"mrr@10": metrics.percent(metrics.mrr_at(hits, 10))}
 
 
 def recall_of_vectors(pairs: Sequence[Sequence[str]], corpus: Corpus,

@@ -36,7 +36,7 @@ def per_query(run: Run, qrels: Qrels, names: Sequence[str]) -> dict[str, dict[st
     """Return {metric: {query id: value from 0 to 1}} over all queries of the qrels; 0 for those the run lacks.
 
     names: mrr@K, recall@K, ndcg@K (Jarvelin and Kekalainen 2002, gain = grade), map, map@K, precision@K: relevant is a
-    grade above 0. hole@K: the share of the first K documents that nobody judged; queries without documents have none.
+    grade above 0. hole@K: the share of the first K documents that nobody judged.
     """
     import ir_measures
 
@@ -55,8 +55,9 @@ def per_query(run: Run, qrels: Qrels, names: Sequence[str]) -> dict[str, dict[st
     for name in names:
         kind, depth = _parse(name)
         if kind == "hole":
-            found[name] = {query: sum(document not in qrels[query] for document in row[:depth]) / len(row[:depth])
-                           for query, row in ranked.items() if row}
+            found[name] = dict.fromkeys(qrels, 0.0) | {
+                query: sum(document not in qrels[query] for document in row[:depth]) / len(row[:depth])
+                for query, row in ranked.items()}
     return {name: found[name] for name in names}
 
 

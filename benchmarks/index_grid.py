@@ -106,7 +106,8 @@ def draw(points: dict[str, list[tuple[float, float, int]]], path: str, size: int
     for label, row in points.items():
         axes.plot([max(1 - p[0], 5e-5) for p in row], [p[1] for p in row], marker="o", label=label)
         for recall, speed, width in row:
-            axes.annotate(str(width), (max(1 - recall, 5e-5), speed), textcoords="offset points", xytext=(4, 4), fontsize=7)
+            axes.annotate(str(width), (max(1 - recall, 5e-5), speed), textcoords="offset points", xytext=(4, 4),
+                          fontsize=7)
     axes.axvline(0.01, color="grey", linestyle=":")
     axes.set(xlabel="share of the 50 nearest that are missed (dotted: recall@50 of 0.99)",
              ylabel="queries/s, 1,000 at once",

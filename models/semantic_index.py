@@ -35,6 +35,8 @@ class EncoderSettings:
     encoder: where the weights came from; head: the loss they were trained with; training_pooling: pooling while
     training where it is another one than at inference, which SimCSE wants. similarity: cosine, of unit vectors; or
     dot, of vectors through a layer normalisation, the encoder of ANCE (Xiong et al. 2020, arXiv 2007.00808).
+    max_query_length, max_chunks: tokens of a query, 0 for max_seq_length, and passages of a document at most, where a
+    collection is ranked.
     """
 
     encoder: str
@@ -45,6 +47,8 @@ class EncoderSettings:
     head: str = ""
     training_pooling: str = ""
     similarity: str = "cosine"
+    max_query_length: int = 0
+    max_chunks: int = 1
     format: int = FORMAT
 
 

@@ -1,0 +1,61 @@
+"""Mine hard negatives for pairs, by a dense search, by BM25 or by both: lines of query, positive, negative."""
+
+import options
+
+
+def parser() -> options.Parser:
+    """Return the command line."""
+    parser = options.Parser(__doc__)
+    options.add_device(parser)
+    parser.add_argument("--params_path", metavar="PATH", help="the encoder of a dense search, a checkpoint directory")
+    parser.add_argument("--train_set_file", required=True, metavar="FILE", help="lines of query<TAB>positive")
+    parser.add_argument("--corpus_file", metavar="FILE", help="texts to mine from [the training texts]")
+    parser.add_argument("--output_file", required=True, metavar="FILE",
+                        help="lines of query<TAB>positive<TAB>negative, which every training script reads")
+    parser.add_argument("--report_file", metavar="FILE",
+                        help="what was left out as likely positive: query, positive, text, score, reason, search")
+    parser.add_argument("--by", choices=["dense", "bm25", "both"],
+                        help="both: half of each, the same text once [dense with --params_path, else bm25]")
+    group = parser.add_argument_group("which")
+    group.add_argument("--negatives", "--num_negatives", dest="negatives", type=options.positive_int, default=1,
+                       metavar="N", help="of each pair at most, a line each [1]")
+    group.add_argument("--max_per_query", type=options.natural, default=0, metavar="N",
+                       help="lines of each query at most; 0: any number [0]")
+    group.add_argument("--rank_min", type=options.natural, default=0, metavar="N",
+                       help="leave out the first N ranked: the likeliest false negatives [0]")
+    group.add_argument("--rank_max", type=options.positive_int, default=200, metavar="N",
+                       help="look at the first N ranked [200]")
+    group.add_argument("--margin", type=options.nonnegative, metavar="X",
+                       help="a negative's score is below the positive's by X or more [no margin]")
+    group.add_argument("--relative_margin", type=options.fraction, metavar="X",
+                       help="the same, as a share of the positive's absolute score; 0.05 is a good start [no margin]")
+    group.add_argument("--sampling", choices=["random", "top"], default="top",
+                       help="the best ranked that are left, or any of them [top]")
+    group.add_argument("--connected_positives", action="store_true",
+                       help="texts that pairs connect through other texts are positives too")
+    group.add_argument("--keep_all", action="store_true",
+                       help="pairs that find no negative get one at random; left out otherwise")
+    options.add_engine(parser)
+    options.add_bad_lines(parser)
+    options.add_index(parser)
+    return parser
+
+
+def main() -> None:
+    """Read, search, choose, write."""
+    args = parser().parse_args()
+    args.by = args.by or ("dense" if args.params_path else "bm25")
+    if args.by != "bm25" and not args.params_path:
+        raise options.UserError(f"--by {args.by} needs --params_path")
+    if args.rank_min >= args.rank_max:
+        raise options.UserError(f"--rank_min {args.rank_min} leaves nothing of --rank_max {args.rank_max}")
+    import runtime
+
+    runtime.start(args.device, args.seed)
+    import offline_mining
+
+    offline_mining.run(args)
+
+
+if __name__ == "__main__":
+    options.run(main)
