@@ -61,9 +61,9 @@ def training(directories: Sequence[str], tags: Sequence[str], path: str) -> None
     figure, panels = plt.subplots(len(shown), 1, figsize=(8, 2.4 * len(shown)), sharex=True, squeeze=False,
                                   layout="constrained")
     for tag, axes in zip(shown, panels[:, 0]):
-        for name, log in logs.items():
+        for number, (name, log) in enumerate(logs.items()):
             if tag in log:
-                axes.plot(*zip(*log[tag]), marker="." if len(log[tag]) < 40 else None, label=name)
+                axes.plot(*zip(*log[tag]), f"C{number}", marker="." if len(log[tag]) < 40 else None, label=name)
         axes.set_ylabel(tag)
         axes.grid(alpha=0.3)
     panels[0, 0].legend(fontsize=8)
