@@ -150,14 +150,18 @@ def _choose(allowed: np.ndarray, rules: MiningRules, block: int) -> np.ndarray:
 
 def _fill(documents: np.ndarray, pairs: np.ndarray, known: Known, rng: np.random.Generator) -> None:
     """Put documents drawn at random where there is none, in place."""
-    for _ in range(100):
+    tries = 20 * documents.shape[1]
+    for turn in range(2 * tries):
         rows, columns = np.nonzero(documents < 0)
         if not len(rows):
             return
+        rows, first = np.unique(rows, return_index=True)  # one of each pair at a time
         drawn = rng.choice(known.filled, len(rows))
         positive, equal = known.marks(pairs[rows, 0], drawn[:, None])
         good = ~(positive | equal)[:, 0]
-        documents[rows[good], columns[good]] = drawn[good]
+        if turn < tries:  # the same twice only where there is hardly another
+            good &= ~(documents[rows] == drawn[:, None]).any(1)
+        documents[rows[good], columns[first][good]] = drawn[good]
     raise UserError("a query has next to no document that is not a positive of it: the collection is too small")
 
 

@@ -13,6 +13,7 @@ import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
 from data import TrainingSet  # noqa: E402
+from models.ance import Ance  # noqa: E402
 from models.hardest_negative import HardestNegative  # noqa: E402
 from models.in_batch_negative import InBatchNegative  # noqa: E402
 from models.semantic_index import create  # noqa: E402
@@ -20,7 +21,8 @@ from models.simcse import SimCSE  # noqa: E402
 from trainer import Schedule, Trainer  # noqa: E402
 
 SAMPLES = [[f"第{i}个问题 {i * 7}", f"问题的第{i}种说法 {i * 7}", f"另一件事{i % 3}"] for i in range(11)]
-HEADS = {"in-batch": InBatchNegative(symmetric=True), "hardest": HardestNegative(0.9), "simcse": SimCSE()}
+HEADS = {"in-batch": InBatchNegative(symmetric=True), "hardest": HardestNegative(0.9), "simcse": SimCSE(),
+         "ance": Ance()}
 WAYS = {"plain": {}, "cache": {"use_gradient_cache": True}, "recompute": {"use_recompute": True},
         "both": {"use_gradient_cache": True, "use_recompute": True}}
 texts = [text for row in SAMPLES for text in row]
@@ -31,7 +33,8 @@ for head in HEADS:
         paddle.seed(5)
         model, tokenizer = create("scratch-2x32", {"dropout": 0.0, "output_emb_size": 8, "max_seq_length": 32}, texts,
                                   head_dropout=0.0)
-        data = TrainingSet.from_samples(SAMPLES, tokenizer, 12 // world, 2, runtime.rank(), world, chunk=4 if flags else 64)
+        data = TrainingSet.from_samples(SAMPLES, tokenizer, 12 // world, 2, runtime.rank(), world,
+                                        chunk=4 if flags else 64)
         trainer = Trainer(model, tokenizer, HEADS[head], data, Schedule(str(Path(sys.argv[1]).parent), **flags))
         (samples,) = data.plan(0)
         assert len(samples) == 11  # five on one process, six on the other

@@ -5,6 +5,7 @@ import pytest
 import gradient_cache
 from data import TrainingSet
 from models import similarity
+from models.ance import Ance
 from models.hardest_negative import HardestNegative
 from models.in_batch_negative import InBatchNegative
 from models.semantic_index import create
@@ -19,6 +20,8 @@ HEADS = {
     "semi-hard": lambda: HardestNegative(0.9, "semi_hard"),
     "random": lambda: HardestNegative(0.9, "random"),
     "simcse": lambda: SimCSE(),
+    "ance": lambda: Ance(),
+    "ance, in batch": lambda: Ance(in_batch=True),
 }
 # A text twice, so that there are false negatives to mask, lengths from short to long, a column of hard negatives.
 TRIPLES = [[f"第{i % 9}问 {i * 7}", f"问题的第{i}种说法 {i * 7}" * (1 + i % 3), f"另一件事{i % 3}"] for i in range(11)]
