@@ -104,6 +104,19 @@ def numbered(args: argparse.Namespace, samples: list[list[str]]) -> tuple[Corpus
     return documents, list(positives), np.array(pairs, np.int64)
 
 
+def negatives_of(samples: list[list[str]], documents: Corpus, queries: list[str],
+                 pairs: np.ndarray) -> list[tuple[str, str, int]]:
+    """Return the third column of triples as judgements of grade 0, but for texts that are positives of the query."""
+    if len(samples[0]) < 3:
+        return []
+    wanted = {row[2] for row in samples}
+    places = {text: place for place, text in enumerate(documents) if text in wanted}
+    numbers = {query: number for number, query in enumerate(queries)}
+    positives = set(map(tuple, pairs.tolist()))
+    found = dict.fromkeys((numbers[row[0]], places[row[2]]) for row in samples)
+    return [(str(query + 1), str(document + 1), 0) for query, document in found if (query, document) not in positives]
+
+
 def of_pairs(args: argparse.Namespace, samples: list[list[str]]) -> Sources:
     """Return the sources of pairs or triples, to be given their lengths by `settle`.
 
@@ -112,7 +125,8 @@ def of_pairs(args: argparse.Namespace, samples: list[list[str]]) -> Sources:
     documents, queries, pairs = numbered(args, samples)
     return Sources(lambda: ((str(place), text) for place, text in enumerate(documents, 1)),
                    [(str(number), query) for number, query in enumerate(queries, 1)], len(queries),
-                   [(str(query), str(document), 1) for query, document in (pairs + 1).tolist()],
+                   [*((str(query), str(document), 1) for query, document in (pairs + 1).tolist()),
+                    *negatives_of(samples, documents, queries, pairs)],
                    (0, 0), 0,
                    _checksum(args.train_set_file, args.corpus_file) + str(args.skip_bad_lines))
 

@@ -50,6 +50,24 @@ class Miner:
         """Return the negatives that keyword search finds."""
         return self.by_search(bm25_search(self.collection, self.rules.rank_max))
 
+    def by_judgements(self) -> tuple[np.ndarray, dict[str, int]]:
+        """Return those judged not relevant: the third column of triples, or grade 0 of the qrels."""
+        judged = self.collection.judged(training=True)
+        judged = judged[judged[:, 2] <= 0]
+        if not len(judged):
+            raise UserError("--warmup triples: no training query has a negative: give lines of "
+                            "query<TAB>positive<TAB>negative, or qrels with grade 0")
+        judged = judged[np.argsort(judged[:, 0], kind="stable")]
+
+        def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            first, last = (np.searchsorted(judged[:, 0], queries, side) for side in ("left", "right"))
+            places = first[:, None] + np.arange(max(1, int((last - first).max())))
+            there = places < last[:, None]
+            return (np.where(there, judged[np.minimum(places, len(judged) - 1), 1], -1),
+                    np.zeros(places.shape, np.float32))
+
+        return self.by_search(search)
+
     def by_encoder(self, encoder: TextEncoder, generation: Generation,
                    dev: DevRanking | None = None) -> np.ndarray:
         """Return the negatives that an encoder finds, no rows off rank 0, and note in the generation how.
@@ -91,7 +109,8 @@ class Refresh:
     """Called by the trainer before each step: see that the data deals the newest negatives.
 
     every: steps between generations, 0: never another than the first. warmup: where the first generation comes from:
-    bm25, in_batch (no negatives but the batch's), or none: from the encoder as it starts.
+    bm25, triples (what is judged not relevant), in_batch (no negatives but the batch's), or none: from the encoder as
+    it starts.
     """
 
     def __init__(self, data: AnceTrainingSet, miner: Miner, generations: Generations, tokenizer: TextTokenizer,
@@ -133,6 +152,8 @@ class Refresh:
             began = time.perf_counter()
             if self.warmup == "bm25":
                 negatives, generation.counts = self.miner.by_bm25()
+            elif self.warmup == "triples":
+                negatives, generation.counts = self.miner.by_judgements()
             else:
                 negatives = np.empty([len(self.data.rows), 0], np.int32)
             generation.seconds = {"search": round(time.perf_counter() - began, 2)}

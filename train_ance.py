@@ -11,9 +11,9 @@ def parser() -> options.Parser:
     options.add_mining(group)
     group.add_argument("--train_negatives", type=options.positive_int, default=1, metavar="N",
                        help="of them a pair meets in one step, drawn anew each time [1]")
-    group.add_argument("--warmup", choices=["none", "bm25", "in_batch"], default="none",
-                       help="the first generation: bm25, what keyword search finds; in_batch, other pairs' texts "
-                            "alone; none, what the encoder finds as it starts [none]")
+    group.add_argument("--warmup", choices=["none", "bm25", "triples", "in_batch"], default="none",
+                       help="the first generation: bm25, what keyword search finds; triples, the third column or grade "
+                            "0; in_batch, other pairs' texts alone; none, what the encoder finds as it starts [none]")
     group.add_argument("--refresh_steps", type=options.natural, default=1000, metavar="N",
                        help="steps between generations; 0: the first one stays, a warm-up alone [1000]")
     group.add_argument("--refresh", choices=["sync", "async"], default="sync",

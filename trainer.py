@@ -329,7 +329,7 @@ class Trainer:
             self.resume()
         self._open_log()
         self.model.train()
-        watch = Watch(self.head, self.data.joined_batch, self.data.columns)
+        watch = Watch(self.head, self.data.joined_batch)
         try:
             with self._heed_sigterm(), runtime.progress(self.total, "step", "train", lines=False) as bar:
                 bar.update(self.step)
@@ -366,7 +366,7 @@ class Trainer:
                 in_epoch = self.step - epoch * self.steps_per_epoch
                 if self.step % schedule.log_steps == 0:
                     speed = (self.step - timed_from) / (time.perf_counter() - clock)
-                    mean = watch.report(self.step, self.last_vectors)
+                    mean = watch.report(self.step, self.last_vectors, self.data.columns)
                     bar.clear()
                     runtime.say(f"global step {self.step}, epoch: {epoch + 1}, batch: {in_epoch}, "
                                 f"loss: {mean:.5f}, speed: {speed:.2f} step/s{suffix}")

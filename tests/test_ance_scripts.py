@@ -13,6 +13,7 @@ import paddle
 import pytest
 from conftest import ROOT, SUBJECTS, fail, launch, succeed
 
+import collection as collections
 from generations import Generations
 
 pytestmark = pytest.mark.slow
@@ -210,6 +211,14 @@ def test_mined_negatives_are_what_the_trainers_read(toy, checkpoint, tmp_path):
     for script in ("train_hardest_neg.py", "train_batch_neg.py", "train_simcse.py"):
         succeed(script, "--device", "cpu", "--model_name_or_path", "scratch-1x32", "--batch_size", 8, "--max_seq_length",
                 24, "--train_set_file", tmp_path / "triples.tsv", "--save_dir", tmp_path / script, "--max_steps", 2)
+    text = succeed(*ANCE, "--train_set_file", tmp_path / "triples.tsv", "--warmup", "triples", "--save_dir", tmp_path / "ance",
+                   "--max_steps", 2)
+    assert "negatives of generation 0 (triples, of step 0" in text
+    third = {line.split("\t")[2] for line in (tmp_path / "triples.tsv").read_text(encoding="utf-8").splitlines()}
+    collection = collections.load(str(tmp_path / "ance" / "collection"))
+    negatives = Generations(tmp_path / "ance" / "ann").negatives(0)
+    counts = Generations(tmp_path / "ance" / "ann").read(0).counts
+    assert counts["negatives"] > 24 and set(collection.texts.some(negatives[:, 0])) <= third
     assert "--by dense needs --params_path" in fail(*mining, "--by", "dense")
     assert "leaves nothing" in fail(*mining, "--rank_min", 200)
 

@@ -36,7 +36,7 @@ def test_commands_parse_and_links_lead_somewhere(path):
 def test_the_readme_shows_commands():
     assert {script for script, _ in scripts(ROOT / "README.md")} == {
         "split_data.py", "generate_recall.py", "train_batch_neg.py", "recall.py", "keyword_recall.py", "evaluate.py",
-        "inference.py", "export_model.py"}
+        "inference.py", "export_model.py", "train_ance.py"}
 
 
 def test_both_languages_show_the_same_commands_and_flags():

@@ -265,10 +265,10 @@ def test_too_little_data_is_an_error(tmp_path):
 
 
 def watch_after(loss, vectors, head, reports=10):
-    watch = Watch(head, 8, 2)
+    watch = Watch(head, 8)
     for step in range(reports):
         watch.see(loss)
-        watch.report(step, vectors)
+        watch.report(step, vectors, 2)
     return watch.warned
 
 
