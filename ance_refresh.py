@@ -60,7 +60,8 @@ class Miner:
         judged = judged[np.argsort(judged[:, 0], kind="stable")]
 
         def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            first, last = (np.searchsorted(judged[:, 0], queries, side) for side in ("left", "right"))
+            first = np.asarray(np.searchsorted(judged[:, 0], queries, "left"))
+            last = np.asarray(np.searchsorted(judged[:, 0], queries, "right"))
             places = first[:, None] + np.arange(max(1, int((last - first).max())))
             there = places < last[:, None]
             return (np.where(there, judged[np.minimum(places, len(judged) - 1), 1], -1),

@@ -23,6 +23,7 @@ def gather_vectors(vectors: Tensor, counts: list[int], columns: int) -> list[Ten
             lacking = columns * (max(counts) - counts[rank])
             padded = paddle.concat([padded, paddle.zeros([lacking, vectors.shape[1]])])
         received: list[Tensor] = []
+        runtime.meet()
         paddle.distributed.all_gather(received, padded)
         blocks = [block[: columns * count] for block, count in zip(received, counts)]
         blocks[rank] = vectors
@@ -35,6 +36,7 @@ def sum_gradients(parameters: Sequence[Tensor]) -> None:
     if runtime.world_size() > 1:
         from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_gradients_with_group
 
+        runtime.meet()
         fused_allreduce_gradients_with_group(parameters, None, scale=1.0)
 
 
@@ -43,5 +45,6 @@ def anywhere(flag: bool) -> bool:
     if runtime.world_size() == 1:
         return flag
     value = paddle.to_tensor([int(flag)], "int32")
+    runtime.meet()
     paddle.distributed.all_reduce(value, paddle.distributed.ReduceOp.MAX)
     return bool(value)

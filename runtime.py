@@ -114,11 +114,34 @@ def start(device: str = "auto", seed: int = 0) -> str:
     return device
 
 
+_met = 0
+
+
+def meet() -> None:
+    """Wait for the other processes, however long they work; to be called before any talk with them.
+
+    Gloo gives up after 30 s, which Paddle offers no way to change, and rank 0 may build an index for an hour.
+    """
+    global _met
+    if world_size() == 1:
+        return
+    from paddle.distributed import collective
+
+    store = collective._default_store  # the launcher's own, over TCP: a count that all add to
+    _met += 1
+    here, pause = store.add("semantic_index/met", 1), 0.0002
+    while here < _met * world_size():
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
+        here = store.add("semantic_index/met", 0)
+
+
 def barrier() -> None:
     """Wait for the other processes."""
     if world_size() > 1:
         import paddle
 
+        meet()
         paddle.distributed.barrier()
 
 
@@ -129,6 +152,7 @@ def share(value: Any) -> Any:
     import paddle
 
     box = [value]
+    meet()
     paddle.distributed.broadcast_object_list(box, src=0)
     return box[0]
 
@@ -161,5 +185,6 @@ def gather_rows(rows: np.ndarray, counts: list[int]) -> list[np.ndarray]:
     padded = np.zeros([max(counts), rows.shape[1]], np.float32)
     padded[: len(rows)] = rows
     received: list[Any] = []
+    meet()
     paddle.distributed.all_gather(received, paddle.to_tensor(padded))
     return [block.numpy()[:count] for block, count in zip(received, counts)]

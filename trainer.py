@@ -119,6 +119,7 @@ class Trainer:
         if runtime.on_cpu():
             cpu.exchange(model)
         self.bare: nn.Layer = _Encode(model)
+        runtime.meet()
         self.encode = paddle.DataParallel(self.bare) if runtime.world_size() > 1 else self.bare
         half = _half(schedule.precision)
         self.half = half
