@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from collection import Collection
 from deploy.python.serving.text_encoder import TextEncoder
 from encoder import dynamic
 from generations import Generation, Generations
-from mining import Known, MiningRules, Search, mine, report
+from mining import Known, MiningRules, Scores, Search, mine, report
 from options import UserError
 from ranking import DevRanking, make_ranker
 from text_tokenizer import TextTokenizer
@@ -40,15 +40,19 @@ class Miner:
         return make(judged[judged[:, 2] > 0, :2], np.asarray(collection.groups, np.int64),
                     collection.about.documents, np.unique(collection.owner))
 
-    def by_search(self, search: Search) -> tuple[np.ndarray, dict[str, int]]:
-        """Return the negatives of all pairs, int32 [pairs, negatives], and mining's counts."""
-        mined = mine(self.collection.pairs, search, self.known(), self.rules, fill=True)
+    def by_search(self, search: Search, scores: Scores | None = None) -> tuple[np.ndarray, dict[str, int]]:
+        """Return the negatives of all pairs, int32 [pairs, negatives], and mining's counts.
+
+        scores: of pairs, for the margins; without them there are none.
+        """
+        rules = self.rules if scores else replace(self.rules, rank_min=0, margin=None, relative_margin=None)
+        mined = mine(self.collection.pairs, search, self.known(), rules, scores, fill=True)
         runtime.say(report(mined.counts))
         return mined.documents, mined.counts
 
     def by_bm25(self) -> tuple[np.ndarray, dict[str, int]]:
         """Return the negatives that keyword search finds."""
-        return self.by_search(bm25_search(self.collection, self.rules.rank_max))
+        return self.by_search(*bm25_search(self.collection, self.rules.rank_max))
 
     def by_judgements(self) -> tuple[np.ndarray, dict[str, int]]:
         """Return those judged not relevant: the third column of triples, or grade 0 of the qrels."""
@@ -83,7 +87,8 @@ class Miner:
         encoded = time.perf_counter()
 
         def search() -> np.ndarray:
-            negatives, generation.counts = self.by_search(lambda some: ranker.search(some, self.rules.rank_max))
+            negatives, generation.counts = self.by_search(lambda some: ranker.search(some, self.rules.rank_max),
+                                                           ranker.scores)
             searched = time.perf_counter()
             generation.seconds = {"encoding": round(encoded - began, 2), "search": round(searched - encoded, 2)}
             if dev is not None:
@@ -93,8 +98,8 @@ class Miner:
         return search() if runtime.rank() == 0 else np.empty([0, 0], np.int32)
 
 
-def bm25_search(collection: Collection, k: int) -> Search:
-    """Return keyword search over the collection's documents."""
+def bm25_search(collection: Collection, k: int) -> tuple[Search, Scores]:
+    """Return keyword search over the collection's documents, and the scores of pairs."""
     about = collection.about
     texts = collection.texts.slice(0, about.documents)
     index = Bm25(texts, source=collection.directory)
@@ -103,7 +108,10 @@ def bm25_search(collection: Collection, k: int) -> Search:
         found, scores = index.search(collection.texts.some(about.documents + queries), k)
         return np.where(scores > 0, found, -1), scores
 
-    return search
+    def scores(pairs: np.ndarray) -> np.ndarray:
+        return index.scores(collection.texts.some(about.documents + pairs[:, 0]), pairs[:, 1].tolist())
+
+    return search, scores
 
 
 class Refresh:

@@ -33,7 +33,10 @@ SEPARATOR = "[SEP]"
 
 def rules_of(args: argparse.Namespace) -> MiningRules:
     """Take the rules of mining from the flags of options.add_mining."""
-    return MiningRules(args.negative_sample, 0, args.topk_training, sampling=args.sampling, seed=args.seed)
+    if args.rank_min >= args.topk_training:
+        raise UserError(f"--rank_min {args.rank_min} leaves nothing of --topk_training {args.topk_training}")
+    return MiningRules(args.negative_sample, args.rank_min, args.topk_training, args.margin, args.relative_margin,
+                       args.sampling, args.seed)
 
 
 def prepare(directory: str, sources: collections.Sources, tokenizer: TextTokenizer) -> collections.Collection:

@@ -21,18 +21,11 @@ def parser() -> options.Parser:
                        metavar="N", help="of each pair at most, a line each [1]")
     group.add_argument("--max_per_query", type=options.natural, default=0, metavar="N",
                        help="lines of each query at most; 0: any number [0]")
-    group.add_argument("--rank_min", type=options.natural, default=0, metavar="N",
-                       help="leave out the first N ranked: the likeliest false negatives [0]")
     group.add_argument("--rank_max", type=options.positive_int, default=200, metavar="N",
                        help="look at the first N ranked [200]")
-    group.add_argument("--margin", type=options.nonnegative, metavar="X",
-                       help="a negative's score is below the positive's by X or more [no margin]")
-    group.add_argument("--relative_margin", type=options.fraction, metavar="X",
-                       help="the same, as a share of the positive's absolute score; 0.05 is a good start [no margin]")
     group.add_argument("--sampling", choices=["random", "top"], default="top",
                        help="the best ranked that are left, or any of them [top]")
-    group.add_argument("--connected_positives", action="store_true",
-                       help="texts that pairs connect through other texts are positives too")
+    options.add_likely_positives(group)
     group.add_argument("--keep_all", action="store_true",
                        help="pairs that find no negative get one at random; left out otherwise")
     options.add_engine(parser)

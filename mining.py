@@ -9,6 +9,8 @@ from options import UserError
 
 # From a block of query numbers to (documents int64, scores float32), both [queries, k], best first; -1 for none.
 Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# From pairs, int64 [n, 2] of query and document, to their scores, float32 [n].
+Scores = Callable[[np.ndarray], np.ndarray]
 BLOCK = 2048  # queries at once
 
 
@@ -76,7 +78,7 @@ class Known:
 
 
 def mine(pairs: np.ndarray, search: Search, known: Known, rules: MiningRules,
-         score_of: Callable[[np.ndarray], np.ndarray] | None = None, fill: bool = False,
+         score_of: Scores | None = None, fill: bool = False,
          dropped: Callable[[str, np.ndarray, np.ndarray, np.ndarray], None] | None = None) -> Mined:
     """Choose the negatives of each pair.
 

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
         return np.full([len(block), 1], -1), np.zeros([len(block), 1], np.float32)
 
     searches: dict[str, Search] = {"ANCE negative": lambda some: ranker.search(some, rules.rank_max),
-                                   "BM25 negative": bm25_search(collection, rules.rank_max), "random": nothing}
+                                   "BM25 negative": bm25_search(collection, rules.rank_max)[0], "random": nothing}
     found = {kind: mine(one, search, known, rules, fill=True).documents for kind, search in searches.items()}
     drawings = []
     for row, query in enumerate(queries):

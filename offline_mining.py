@@ -14,16 +14,14 @@ from bm25 import Bm25
 from data import Corpus
 from deploy.python.serving.whole import whole_file
 from encoder import encode
-from mining import Known, Mined, MiningRules, Search, mine, report
+from mining import Known, Mined, MiningRules, Scores, Search, mine, report
 from models import semantic_index
 from options import UserError
 from recall_files import check_outputs
 from static_graph import fast_encoder
 
-Score = Callable[[np.ndarray], np.ndarray]
 
-
-def dense(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> tuple[Search, Score]:
+def dense(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> tuple[Search, Scores]:
     """Return search and scores by the encoder of --params_path. Every rank calls it; rank 0's work."""
     model, tokenizer = semantic_index.load(args.params_path, {})
     runtime.say(f"Loaded parameters from {args.params_path}")
@@ -36,7 +34,7 @@ def dense(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> tu
             lambda pairs: np.einsum("ij,ij->i", asked[pairs[:, 0]], vectors[pairs[:, 1]]))
 
 
-def keyword(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> tuple[Search, Score]:
+def keyword(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> tuple[Search, Scores]:
     """Return search and scores by BM25."""
     index = Bm25(documents, source=args.corpus_file or args.train_set_file)
 
@@ -82,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
                     out.write(f"{queries[query]}\t{documents[positive]}\t{documents[document]}\t{value:.4f}\t{reason}"
                               f"\t{name}\n")
 
-            def work(search: Search = search, score: Score = score,
+            def work(search: Search = search, score: Scores = score,
                      note: Callable[..., None] | None = note if out else None) -> Mined:
                 return mine(pairs, search, known, replace(rules, seed=rules.seed + len(found)), score,
                             fill=args.keep_all, dropped=note)

@@ -242,8 +242,19 @@ def add_mining(group: argparse._ArgumentGroup) -> None:
                        default=20, metavar="N", help="negatives a pair gets in a generation [20]")
     group.add_argument("--sampling", choices=["random", "top"], default="random",
                        help="any of the first N, or the best ranked [random]")
+    add_likely_positives(group)
+    group.add_argument("--ann_dir", "--ann_data_dir", dest="ann_dir", metavar="DIR",
+                       help="where generations are published [ann in the directory of the checkpoints]")
+
+
+def add_likely_positives(group: argparse._ArgumentGroup) -> None:
+    """What is left out of the negatives beside known positives."""
+    group.add_argument("--rank_min", type=natural, default=0, metavar="N",
+                       help="leave out the first N ranked: the likeliest false negatives [0]")
+    group.add_argument("--margin", type=nonnegative, metavar="X",
+                       help="a negative's score is below the positive's by X or more [no margin]")
+    group.add_argument("--relative_margin", type=fraction, metavar="X",
+                       help="the same, as a share of the positive's absolute score; 0.05 is a good start [no margin]")
     group.add_argument("--connected_positives", action="store_true",
                        help="texts that pairs connect through other texts are positives too: right for paraphrases, as "
                             "of a FAQ, wrong where a text answers different questions")
-    group.add_argument("--ann_dir", "--ann_data_dir", dest="ann_dir", metavar="DIR",
-                       help="where generations are published [ann in the directory of the checkpoints]")

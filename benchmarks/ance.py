@@ -49,8 +49,9 @@ def train(name: str, out: str, data: str, method: str, seed: int, args: argparse
         with open(f"{name}.generator", "w") as file:
             beside = subprocess.Popen([sys.executable, os.path.join(ROOT, command[0]), *command[1:]], stdout=file,
                                       stderr=file, env=os.environ | {"OMP_NUM_THREADS": str(args.threads)})
-    call("train_ance.py", *start, "--train_set_file", f"{data}/train.csv", "--corpus_file", f"{data}/corpus.csv",
-         "--save_dir", name, "--overwrite", "--seed", str(seed), "--epochs", "1000", "--max_steps",
+    corpus = ["--corpus_file", f"{data}/corpus.csv"] if args.from_corpus else []
+    call("train_ance.py", *start, "--train_set_file", f"{data}/train.csv", *corpus, "--save_dir", name,
+         "--overwrite", "--seed", str(seed), "--epochs", "1000", "--max_steps",
          str(round(args.steps * share)), *mining, *args.flags, *own, threads=args.threads)
     if beside is not None:
         beside.kill()  # it would make a last generation that nothing takes
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--refresh_steps", type=int, default=25)
     parser.add_argument("--topk_training", type=int, default=200)
+    parser.add_argument("--from_corpus", action="store_true", help="mine from corpus.csv [from the training texts]")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
     parser.add_argument("--threads", type=int, default=1, help="of each run")
     parser.add_argument("--mining", nargs="*", default=["--connected_positives"], help="flags of mining")
