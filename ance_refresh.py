@@ -134,8 +134,8 @@ class Refresh:
             runtime.on_rank_0(self.generations.clear)
         self.renew(trainer)
         assert self.now is not None
-        return (f", trainning_file: {self.generations.path(self.now.number)}",
-                {"negatives_age": trainer.step - self.now.step})
+        age = trainer.step - self.now.step
+        return (f", trainning_file: {self.generations.path(self.now.number)}, age: {age} steps", {"negatives_age": age})
 
     def renew(self, trainer: Trainer) -> None:
         """Take up another generation where there is one to be taken."""
