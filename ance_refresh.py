@@ -3,6 +3,7 @@
 import os
 import time
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 
@@ -101,8 +102,7 @@ class Miner:
 def bm25_search(collection: Collection, k: int) -> tuple[Search, Scores]:
     """Return keyword search over the collection's documents, and the scores of pairs."""
     about = collection.about
-    texts = collection.texts.slice(0, about.documents)
-    index = Bm25(texts, source=collection.directory)
+    index = Bm25(islice(collection.texts, about.documents), source=collection.directory)
 
     def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found, scores = index.search(collection.texts.some(about.documents + queries), k)
@@ -219,13 +219,23 @@ class AsyncRefresh(Refresh):
                 runtime.say(f"waiting for negatives in {self.generations.directory}: start run_ann_data_gen.py "
                             f"--training_dir {trainer.schedule.save_dir}")
         while True:
-            numbers = runtime.on_rank_0(self.generations.numbers)
-            if numbers and (self.now is None or numbers[-1] > self.now.number):
-                self.take(numbers[-1], trainer.step)
+            newest = runtime.on_rank_0(lambda: self._newest(trainer.step))
+            if newest is not None:
+                self.take(newest, trainer.step)
             if self.now is not None:
                 return
             trainer.stop_if_told()
             time.sleep(self.POLL_SECONDS)
+
+    def _newest(self, step: int) -> int | None:
+        """Return the newest generation that is newer than the present one, None where there is none.
+
+        One from weights of a later step is of a run that was here before, published while this one began.
+        """
+        numbers = self.generations.numbers()
+        if not numbers or self.now is not None and numbers[-1] <= self.now.number:
+            return None
+        return numbers[-1] if self.generations.read(numbers[-1]).step <= step else None
 
 
 def check_generations(directory: str) -> None:
