@@ -101,7 +101,8 @@ def plane(points: Sequence[Point], title: str, path: str) -> None:
         axes.scatter([p.x for p in some], [p.y for p in some], c=COLOURS[kind], marker=MARKS[kind],
                      s=180 if kind == "query" else 45, label=f"{kind} ({len(some)})", alpha=0.8, linewidths=0)
     axes.set(title=title, xticks=[], yticks=[])
-    axes.legend(fontsize=8)
+    marks, names = axes.get_legend_handles_labels()
+    axes.legend(marks[::-1], names[::-1], fontsize=8)
     save(figure, path)
     plt.close(figure)
 

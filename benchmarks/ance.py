@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--mining", nargs="*", default=["--connected_positives"], help="flags of mining")
     parser.add_argument("--flags", nargs=argparse.REMAINDER, help="of training, for every method",
                         default=["--batch_size", "128", "--learning_rate", "6e-4", "--warmup_proportion", "0.1",
-                                 "--output_emb_size", "0", "--max_seq_length", "48", "--in_batch"])
+                                 "--output_emb_size", "0", "--max_seq_length", "48", "--train_negatives", "4"])
     args = parser.parse_args()
     out = args.out
     os.makedirs(out, exist_ok=True)
