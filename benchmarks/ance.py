@@ -16,7 +16,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from quality import ROOT, call, file_name, sample_data
+from quality import ROOT, call, cells, file_name, sample_data
 
 WARM = ["--warmup", "bm25", "--refresh_steps", "0"]
 # name: (its own flags, the stage before, share of the steps)
@@ -115,14 +115,9 @@ def main() -> None:
     columns = list(rows["BM25"][0])
     print("| | " + " | ".join(columns) + " | age of the negatives, steps |\n|---" + "|---:" * (len(columns) + 1) + "|")
     for method, results in rows.items():
-        cells = []
-        for name in columns:
-            values = [result[name] for result in results]
-            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.1f}{spread}")
         old = ages(out, method, args.seeds) if method in METHODS and METHODS[method][1] else []
-        cells.append(f"{statistics.mean(old):.0f}, at most {max(old)}" if old else "")
-        print(f"| {method} | " + " | ".join(cells) + " |")
+        age = f"{statistics.mean(old):.0f}, at most {max(old)}" if old else ""
+        print(f"| {method} | " + " | ".join([*cells(results), age]) + " |")
 
 
 if __name__ == "__main__":

@@ -56,6 +56,16 @@ def measured(data: str, out: str, name: str) -> dict[str, float]:
     return json.loads(text)
 
 
+def cells(results: list[dict[str, float]]) -> list[str]:
+    """Return each metric's mean over some runs, with its standard deviation."""
+    found = []
+    for name in results[0]:
+        values = [result[name] for result in results]
+        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        found.append(f"{statistics.mean(values):.1f}{spread}")
+    return found
+
+
 def file_name(method: str, seed: int) -> str:
     """Return a name for the files of a run."""
     return "".join(c if c.isalnum() else "_" for c in f"{method}_{seed}")
@@ -120,12 +130,7 @@ def main() -> None:
     columns = list(rows["BM25"][0])
     print("| | " + " | ".join(f"@{name.split('@')[1]}" for name in columns) + " |\n|---" + "|---:" * len(columns) + "|")
     for method, results in rows.items():
-        cells = []
-        for name in columns:
-            values = [result[name] for result in results]
-            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.1f}{spread}")
-        print(f"| {method} | " + " | ".join(cells) + " |")
+        print(f"| {method} | " + " | ".join(cells(results)) + " |")
 
 
 if __name__ == "__main__":
