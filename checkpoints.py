@@ -22,10 +22,11 @@ class Checkpoints:
     def __init__(self, save_dir: str, keep: int = 0) -> None:
         self.save_dir, self.keep = save_dir, keep
 
-    def prepare(self, resume: bool, overwrite: bool) -> None:
+    def prepare(self, resume: bool, overwrite: bool, size: int = 0) -> None:
         """Make the directory and see that a checkpoint can be written; refuse to mix two runs.
 
-        Raises UserError where the directory cannot be written or holds an earlier run's checkpoints.
+        size: bytes of a checkpoint. Raises UserError where the directory cannot be written, has no room for one, or
+        holds an earlier run's checkpoints.
         """
         try:
             os.makedirs(self.save_dir, exist_ok=True)
@@ -39,6 +40,10 @@ class Checkpoints:
             if re.fullmatch(r"model_\d+\.(partial|old)", name):  # of a killed run
                 shutil.rmtree(os.path.join(self.save_dir, name), ignore_errors=True)
         steps = self.steps()
+        free = shutil.disk_usage(self.save_dir).free
+        if free < size and not (steps and overwrite):  # hours later it would be too late
+            raise UserError(f"--save_dir {self.save_dir}: a checkpoint takes {size / 1e6:.0f} MB, and "
+                            f"{free / 1e6:.0f} MB are free there; make room, or name another directory")
         if steps and overwrite:
             for link in ("latest", "best"):
                 if os.path.islink(os.path.join(self.save_dir, link)):

@@ -325,7 +325,8 @@ class Trainer:
     def run(self) -> str:
         """Train; return the directory of the best checkpoint, the last one where nothing was evaluated."""
         schedule = self.schedule
-        runtime.on_rank_0(lambda: self.checkpoints.prepare(schedule.resume, schedule.overwrite))
+        size = 12 * sum(p.size for p in self.model.parameters())  # weights and two moments, 4 bytes each
+        runtime.on_rank_0(lambda: self.checkpoints.prepare(schedule.resume, schedule.overwrite, size))
         if schedule.resume:
             self.resume()
         self._open_log()

@@ -308,3 +308,13 @@ def test_a_resume_with_another_loss_or_other_data_is_refused(tmp_path):
         file.write("{")
     with pytest.raises(UserError, match="is damaged"):
         train(model, tokenizer, InBatchNegative(), data, again)
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_an_error_at_the_start(tmp_path, monkeypatch):
+    import shutil
+    from types import SimpleNamespace
+
+    model, tokenizer, data = setup()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match="a checkpoint takes .* MB, and 0 MB are free there"):
+        train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path))
