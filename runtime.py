@@ -127,13 +127,22 @@ def meet() -> None:
         return
     from paddle.distributed import collective
 
-    store = collective._default_store  # the launcher's own, over TCP: a count that all add to
+    store = collective._default_store  # paddle's own, over TCP, in rank 0's process: counts that all add to
     _met += 1
-    here, pause = store.add("semantic_index/met", 1), 0.0002
-    while here < _met * world_size():
-        time.sleep(pause)
-        pause = min(2 * pause, 0.1)
-        here = store.add("semantic_index/met", 0)
+
+    def wait(name: str, own: int, until: int) -> None:
+        count, pause = store.add(name, own), 0.0002
+        while count < until:
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+            count = store.add(name, 0)
+
+    wait("semantic_index/came", 1, _met * world_size())
+    # Rank 0 may end after this talk, and the store with it: not before the others have seen that all came.
+    if rank() > 0:
+        store.add("semantic_index/saw", 1)
+    else:
+        wait("semantic_index/saw", 0, _met * (world_size() - 1))
 
 
 def barrier() -> None:

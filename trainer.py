@@ -308,6 +308,7 @@ class Trainer:
             yield
             return
         before = signal.signal(signal.SIGTERM, heed)
+        signal.siginterrupt(signal.SIGTERM, False)  # what is being received goes on: paddle's store would give up
         try:
             yield
         finally:
