@@ -1,7 +1,9 @@
 """The device, the processes and their talk: one place for what differs between one CPU and many GPUs."""
 
+import contextlib
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -110,8 +112,22 @@ def start(device: str = "auto", seed: int = 0) -> str:
         raise UserError(f"--device {device}: {str(error).strip().splitlines()[-1]}") from None
     if world_size() > 1:
         paddle.distributed.init_parallel_env()
+        _answer_at_once()
     paddle.seed(seed)
     return device
+
+
+def _answer_at_once() -> None:
+    """Let the store's connections send small packets at once: a count takes 0.1 ms instead of 44.
+
+    Paddle sends a request in two writes; the second waits for the other side's delayed acknowledgement.
+    """
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        with contextlib.suppress(OSError):  # no socket, or closed meanwhile
+            connection = socket.socket(fileno=os.dup(int(name)))
+            with connection:
+                if connection.type == socket.SOCK_STREAM and connection.family != socket.AF_UNIX:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 _met = 0
