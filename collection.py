@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
+from typing import BinaryIO
 
 import numpy as np
 
@@ -99,13 +100,14 @@ class Lines(Corpus):
 
 @dataclass
 class Sources:
-    """What a collection is made of. documents: streams (id, text) anew; queries: those for training first.
+    """What a collection is made of. queries: those for training first.
 
+    documents: streams (id, text) anew, its argument stands between the parts of a text that has several.
     judgements: (query id, document id, grade). lengths: tokens of a passage and of a query; chunks: passages a
     document at most, 1 is FirstP. origin: whatever changes when the texts do, as the checksums of their files.
     """
 
-    documents: Callable[[], Iterable[tuple[str, str]]]
+    documents: Callable[[str], Iterable[tuple[str, str]]]
     queries: Sequence[tuple[str, str]]
     training: int
     judgements: Sequence[tuple[str, str, int]]
@@ -142,7 +144,7 @@ def _digest(text: str) -> int:
 
 def key_of(sources: Sources, tokenizer: TextTokenizer) -> str:
     """Return a SHA-256 over all that decides the arrays."""
-    vocabulary = json.dumps([tokenizer.tokenizer.get_vocab(), tokenizer.lowercase], sort_keys=True)
+    vocabulary = json.dumps([tokenizer.tokenizer.get_vocab(), tokenizer.lowercase, tokenizer.separator], sort_keys=True)
     parts = (sources.origin, sources.training, sources.lengths, sources.chunks, vocabulary, FORMAT)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -203,10 +205,10 @@ def _write(directory: str, sources: Sources, tokenizer: TextTokenizer, key: str)
 
     with (open(path("tokens.bin"), "wb") as flat, open(path("texts.txt"), "wb") as texts,
           open(path("document_ids.txt"), "wb") as ids, open(path("query_ids.txt"), "wb") as query_ids):
-        def windows(rows: Iterable[tuple[str, str]], names: object) -> Iterator[list[str]]:
+        def windows(rows: Iterable[tuple[str, str]], names: BinaryIO) -> Iterator[list[str]]:
             several = iter(rows)
             while window := list(islice(several, WINDOW)):
-                names.write("".join(f"{name}\n" for name, _ in window).encode())  # type: ignore[attr-defined]
+                names.write("".join(f"{name}\n" for name, _ in window).encode())
                 texts.write("".join(f"{text}\n" for _, text in window).encode())
                 texts_seen.extend(_digest(text) for _, text in window)
                 if names is ids:
@@ -217,7 +219,7 @@ def _write(directory: str, sources: Sources, tokenizer: TextTokenizer, key: str)
                 yield [text for _, text in window]
 
         documents = 0
-        for tokens in tokens_ahead(windows(sources.documents(), ids), whole):
+        for tokens in tokens_ahead(windows(sources.documents(tokenizer.separator), ids), whole):
             parts, counts = split_long(tokens, length, sources.chunks)
             parts.flat.tofile(flat)
             lengths.frombytes(parts.lengths.astype(np.int64).tobytes())

@@ -44,6 +44,11 @@ class TextTokenizer:
         return bool(getattr(self.tokenizer, "do_lower_case", False))
 
     @property
+    def separator(self) -> str:
+        """What stands between the parts of a text, as [SEP]; inside a text it is the special token."""
+        return str(self.tokenizer.sep_token)
+
+    @property
     def cut(self) -> int:
         """Texts seen so far that were as long as max_seq_length or longer."""
         return self._fast.cut if self._fast else self._cut

@@ -24,7 +24,7 @@ def tokenizer():
 
 
 def sources(**change):
-    return Sources(**{"documents": lambda: iter(DOCUMENTS), "queries": QUERIES, "training": 2, "judgements": JUDGED,
+    return Sources(**{"documents": lambda separator: iter(DOCUMENTS), "queries": QUERIES, "training": 2, "judgements": JUDGED,
                       "lengths": (16, 8), "chunks": 1, "origin": "here"} | change)
 
 
@@ -84,6 +84,17 @@ def test_a_collection_holds_what_the_tokenizer_gives(tmp_path, tokenizer):
     assert found.groups[0] == found.groups[3] and found.groups[1] == found.groups[5 + 1]
 
 
+def test_the_parts_of_a_document_are_set_apart_by_the_tokenizers_separator(tmp_path, tokenizer):
+    path = str(tmp_path / "c")
+    rows = [("D1", "怎么", "退款")]
+    collections.build(path, sources(
+        documents=lambda separator: ((name, f" {separator} ".join(parts)) for name, *parts in rows),
+        judgements=[("q1", "D1", 1)]), tokenizer)
+    one, two = tokenizer(["怎么", "退款"]).flat[1:3], tokenizer(["退款"]).flat[1:]
+    cls, sep = tokenizer([""]).flat
+    assert collections.load(path).passages.flat.tolist() == [cls, *one, sep, *two]
+
+
 def test_passages_of_a_long_document(tmp_path, tokenizer):
     collections.build(str(tmp_path / "c"), sources(chunks=3), tokenizer)
     found = collections.load(str(tmp_path / "c"))
@@ -108,7 +119,7 @@ def test_it_is_tokenised_again_only_where_something_changed(tmp_path, tokenizer)
 def test_faults_are_named(tmp_path, tokenizer, capsys):
     path = str(tmp_path / "c")
     with pytest.raises(UserError, match="two documents of the collection have the same id"):
-        collections.build(path, sources(documents=lambda: iter([*DOCUMENTS, ("D1", "x")])), tokenizer)
+        collections.build(path, sources(documents=lambda separator: iter([*DOCUMENTS, ("D1", "x")])), tokenizer)
     with pytest.raises(UserError, match="do the files belong together"):
         collections.build(path, sources(judgements=[("q1", "nowhere", 1)]), tokenizer)
     collections.build(path, sources(judgements=[*JUDGED, ("q9", "D1", 1)]), tokenizer)
