@@ -1,6 +1,6 @@
 """Texts to vectors, many: windows sorted by length, the next one tokenised meanwhile, every process its share."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -35,9 +35,9 @@ def dynamic(model: SemanticIndex, tokenizer: TextTokenizer, batch_size: int | No
     return TextEncoder(run, tokenizer, model.dimension, batch_size)
 
 
-def vector_file(path: str, encoder: TextEncoder, texts: Corpus, key: str) -> VectorFile:
-    """Return the file that takes the vectors of a corpus. key: of the encoder and its engine."""
-    return VectorFile(path, len(texts), encoder.dimension, f"{key} {texts.fingerprint} {WINDOW}")
+def vector_file(path: str, encoder: TextEncoder, texts: Sized, key: str) -> VectorFile:
+    """Return the file that takes the vectors of texts. key: of the encoder, its engine and the texts."""
+    return VectorFile(path, len(texts), encoder.dimension, f"{key} {WINDOW}")
 
 
 def tokens_ahead(windows: Iterable[Any], tokenizer: Callable[[Any], Ragged]) -> Iterator[Ragged]:

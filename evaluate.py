@@ -4,6 +4,7 @@ import json
 import os
 import time
 from argparse import Namespace
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 
 import options
@@ -61,6 +62,18 @@ class Hits:
     longest: int
 
 
+def check_queries(path: str, found: Container[str], asked_file: str, asked: Collection[str]) -> None:
+    """Warn of queries that a file has no line for; UserError where it has one for none."""
+    from runtime import warn
+
+    lacking = [query for query in asked if query not in found]
+    if len(lacking) == len(asked):
+        raise options.UserError(f"{path}: has no line for any query of {asked_file}; was it written for others?")
+    if lacking:
+        warn(f"{path}: no line for {len(lacking)} of {len(asked)} queries, they count as missed (the first: "
+             f"'{lacking[0]}')")
+
+
 def read(path: str, positives: dict[str, list[str]], args: Namespace) -> Hits:
     """Return at which ranks a file recalls the positives; UserError where it is of other pairs."""
     import data
@@ -76,13 +89,7 @@ def read(path: str, positives: dict[str, list[str]], args: Namespace) -> Hits:
             found[query] = metrics.hit_ranks(query, texts[: args.recall_num], positives[query])
         else:
             strangers += 1
-    if not found:
-        raise options.UserError(f"{path}: has no line for any query of {args.similar_text_pair_file}; "
-                                "was it written for other pairs?")
-    if len(found) < len(positives):
-        first = next(query for query in positives if query not in found)
-        warn(f"{path}: no line for {len(positives) - len(found)} of {len(positives)} queries, they count as missed "
-             f"(the first: '{first}')")
+    check_queries(path, found, args.similar_text_pair_file, positives)
     if lines.bad:
         warn(f"{path}{lines.notes()}")
     if strangers:
@@ -150,20 +157,13 @@ def of_runs(args: Namespace) -> dict[str, dict[str, list[float]]]:
     """Return the values of TREC runs: of each file, each metric, each query."""
     import trec
     import trec_metrics
-    from runtime import warn
 
     trec_metrics.check(args.metrics)
     qrels = trec.read_qrels(args.qrels_file, args.skip_bad_lines)
     values = {}
     for path in args.run_file:
         run = trec.read_run(path, args.skip_bad_lines)
-        lacking = [query for query in qrels if query not in run]
-        if len(lacking) == len(qrels):
-            raise options.UserError(f"{path}: has no line for any query of {args.qrels_file}; "
-                                    "was it written for others?")
-        if lacking:
-            warn(f"{path}: no line for {len(lacking)} of {len(qrels)} queries, they count as missed (the first: "
-                 f"{lacking[0]})")
+        check_queries(path, run, args.qrels_file, qrels)
         found = trec_metrics.per_query(run, qrels, args.metrics)
         values[path] = {name: list(row.values()) for name, row in found.items()}
     return values

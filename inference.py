@@ -63,7 +63,7 @@ def main() -> None:
     if args.output_file:
         fingerprint = semantic_index.fingerprint(args.params_path, model, tokenizer)
         corpus = texts if isinstance(texts, data.Corpus) else data.Corpus.from_texts(texts)
-        file = vector_file(args.output_file, encoder, corpus, f"{fingerprint} {engine}")
+        file = vector_file(args.output_file, encoder, corpus, f"{fingerprint} {engine} {corpus.fingerprint}")
     vectors = encode(encoder, texts, file=file)
     report_cut(tokenizer)
     if runtime.rank() > 0:

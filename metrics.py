@@ -181,12 +181,3 @@ def write_recall_result(path: str, rankings: Iterable[tuple[str, Iterable[tuple[
                 file.write(f"{query}\t{text}\t{score}\n")
                 count += 1
     return count
-
-
-def write_trec_run(path: str, rows: Iterable[Iterable[int]], scores: Iterable[Iterable[float]],
-                   name: str = "semantic_index") -> None:
-    """Write a TREC run. rows, scores: [queries, k]; ids count queries and corpus rows from 1 in the files' order."""
-    with whole_file(path) as file:
-        for query, (found, values) in enumerate(zip(rows, scores), 1):
-            for rank, (row, score) in enumerate(zip(found, values), 1):
-                file.write(f"{query} Q0 {row + 1} {rank} {score} {name}\n")

@@ -32,7 +32,7 @@ def main() -> None:
     from ann_util import IndexSettings, check_directory, recall_of_index
 
     runtime.start(args.device, args.seed)
-    import metrics
+    import trec
     from encoder import encode, report_cut, vector_file
     from models import semantic_index
     from recall_files import read_inputs, write_result
@@ -49,7 +49,9 @@ def main() -> None:
     encoder, engine = fast_encoder(model, tokenizer, args.engine, len(corpus), args.batch_size)
     if engine == "int8":
         fingerprint += " int8"  # its vectors are not those of the other engines
-    file = vector_file(f"{args.index_dir}.vectors", encoder, corpus, fingerprint) if args.index_dir else None
+    file = None
+    if args.index_dir:
+        file = vector_file(f"{args.index_dir}.vectors", encoder, corpus, f"{fingerprint} {corpus.fingerprint}")
     index = open_index(args.index_dir, corpus, lambda: encode(encoder, corpus, "encode corpus", file), settings,
                        fingerprint, args.corpus_file, len(queries), args.rebuild_index)
     if file is not None:
@@ -61,7 +63,9 @@ def main() -> None:
     ids, scores = index.index.search(vectors, args.recall_num)
     write_result(args, ranked(queries, ids, scores, index.corpus))
     if args.trec_run_file:
-        metrics.write_trec_run(args.trec_run_file, index.corpus.first_rows()[ids], scores)
+        lines = index.corpus.first_rows()[ids] + 1
+        trec.write_run(args.trec_run_file, ((query, zip(row, values)) for query, (row, values)
+                                            in enumerate(zip(lines, scores), 1)), "semantic_index")
     if args.report_index_recall:
         some = vectors[:1000]
         share = recall_of_index(index.index, some, args.recall_num)

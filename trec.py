@@ -89,7 +89,7 @@ def read_candidates(path: str, skip_bad_lines: bool = False) -> dict[str, list[s
     return {query: list(documents) for query, documents in found.items()}
 
 
-def write_run(path: str, rows: Iterable[tuple[str, Iterable[tuple[str, float]]]], name: str) -> int:
+def write_run(path: str, rows: Iterable[tuple[object, Iterable[tuple[object, float]]]], name: str) -> int:
     """Write (query id, [(document id, score), ...]), best first, as a TREC run; return how many lines."""
     count = 0
     with whole_file(path) as file:

@@ -7,7 +7,6 @@ import numpy as np
 from options import UserError
 from trec import Qrels, Run
 
-NAMES = ("mrr@10", "recall@1000", "ndcg@10", "map", "hole@10")
 # Our names, and those of ir-measures; what stands behind @ is passed on.
 THEIRS = {"mrr": "RR", "recall": "R", "ndcg": "nDCG", "map": "AP", "precision": "P"}
 
