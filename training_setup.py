@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 from paddle import nn
 
@@ -16,8 +17,13 @@ from retrieval import DevRecall
 from text_tokenizer import TextTokenizer
 from trainer import Schedule, train
 
-# Texts encoded at once, of similar length: on a CPU little padding pays more than large products, on a GPU not.
-CHUNK = (32, 256)
+
+def chunk_size(model: semantic_index.SemanticIndex) -> int:
+    """Return how many texts of similar length to encode at once where no flag says it."""
+    if not runtime.on_cpu():
+        return 256
+    # Little padding pays more than large products, the more the wider the encoder.
+    return 16 if model.ptm.config.hidden_size >= 512 else 32
 
 
 def schedule(args: argparse.Namespace) -> Schedule:
@@ -61,13 +67,21 @@ def encoder(args: argparse.Namespace, texts: Iterable[str],
     return model, tokenizer
 
 
-def training_set(args: argparse.Namespace, samples: list[list[str]], tokenizer: TextTokenizer) -> TrainingSet:
-    """Tokenise the samples and say how many are false negatives of one another."""
-    data = TrainingSet.from_samples(samples, tokenizer, args.batch_size, args.seed, runtime.rank(),
-                                    runtime.world_size(), tokenizer.pad_id, args.false_negatives == "no_duplicates",
-                                    args.chunk_size or CHUNK[not runtime.on_cpu()])
+def dealing(args: argparse.Namespace, model: semantic_index.SemanticIndex, tokenizer: TextTokenizer,
+            columns: int) -> dict[str, Any]:
+    """Return how a TrainingSet is to deal samples of so many columns, as its __init__'s arguments."""
+    chunk = args.chunk_size or chunk_size(model)
     if args.chunk_numbers:
-        data.chunk = -(-args.batch_size * data.columns // args.chunk_numbers)
+        chunk = -(-args.batch_size * columns // args.chunk_numbers)
+    return {"seed": args.seed, "rank": runtime.rank(), "world": runtime.world_size(), "pad_id": tokenizer.pad_id,
+            "no_duplicates": args.false_negatives == "no_duplicates", "chunk": chunk}
+
+
+def training_set(args: argparse.Namespace, samples: list[list[str]], model: semantic_index.SemanticIndex,
+                 tokenizer: TextTokenizer) -> TrainingSet:
+    """Tokenise the samples and say how many are false negatives of one another."""
+    data = TrainingSet.from_samples(samples, tokenizer, args.batch_size,
+                                    **dealing(args, model, tokenizer, max(2, len(samples[0]))))
     shared = data.shared_texts()
     if shared:
         how = {"mask": "masked as negatives of one another", "keep": "kept as negatives of one another",
@@ -110,6 +124,6 @@ def dev_evaluation(args: argparse.Namespace, samples: list[list[str]],
 def train_head(args: argparse.Namespace, samples: list[list[str]], head: nn.Layer) -> str:
     """Train an encoder with a head as the flags say; return the best checkpoint's directory."""
     model, tokenizer = encoder(args, (text for row in samples for text in row), head.name)
-    data = training_set(args, samples, tokenizer)
+    data = training_set(args, samples, model, tokenizer)
     evaluate = dev_evaluation(args, samples, tokenizer)
     return train(model, tokenizer, head, data, schedule(args), args.false_negatives != "keep", evaluate)

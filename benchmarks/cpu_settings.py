@@ -1,9 +1,11 @@
 """What the settings for a CPU are worth (runtime.py, models/cpu.py): products and a training step with and without.
 
     python benchmarks/cpu_settings.py
+    python benchmarks/cpu_settings.py --encoder scratch-12x768 --pairs 16 --steps 3 --repeats 1      ERNIE's shape
 
 Every row is a process of its own; the rows run in turn, --repeats times, and the medians are printed. The training
-step is of scratch-2x256 on 128 pairs of 16 tokens, in-batch negatives, dropout on.
+step is of --encoder on --pairs pairs of 16 tokens, in-batch negatives, dropout on; the median of --steps behind the
+first.
 """
 
 import argparse
@@ -27,7 +29,7 @@ SETTINGS = {
 }
 
 
-def child(settings: list[str]) -> dict[str, float]:
+def child(settings: list[str], encoder: str, pairs: int, steps: int) -> dict[str, float]:
     """Measure under some settings; called in a process that has not imported paddle."""
     from deploy.python.serving.predictor import keep_freed_memory, prepare_environment
 
@@ -54,17 +56,17 @@ def child(settings: list[str]) -> dict[str, float]:
     from models.in_batch_negative import InBatchNegative
     from models.semantic_index import create
 
-    model, _ = create("scratch-2x256", {}, [chr(0x4E00 + i) for i in range(1500)])
+    model, _ = create(encoder, {}, [chr(0x4E00 + i) for i in range(1500)])
     if "layers" in settings:
         cpu.exchange(model)
     head, optimizer = InBatchNegative(), paddle.optimizer.AdamW(parameters=model.parameters())
     model.train()
-    ids = paddle.to_tensor(np.random.default_rng(0).integers(5, 1500, [256, 16]))
+    ids = paddle.to_tensor(np.random.default_rng(0).integers(5, 1500, [2 * pairs, 16]))
     times = []
-    for _ in range(6):
+    for _ in range(1 + steps):
         began = time.perf_counter()
         vectors = model(ids)
-        head([vectors[:128], vectors[128:]]).backward()
+        head([vectors[:pairs], vectors[pairs:]]).backward()
         optimizer.step()
         optimizer.clear_grad()
         times.append(time.perf_counter() - began)
@@ -75,15 +77,18 @@ def main() -> None:
     """Measure and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--encoder", default="scratch-2x256")
+    parser.add_argument("--pairs", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        print("RESULT" + json.dumps(child(SETTINGS[args.child])))
+        print("RESULT" + json.dumps(child(SETTINGS[args.child], args.encoder, args.pairs, args.steps)))
         return
     found: dict[str, list[dict[str, float]]] = {name: [] for name in SETTINGS}
     for _ in range(args.repeats):
         for name in SETTINGS:
-            command = [sys.executable, __file__, "--child", name]
+            command = [sys.executable, __file__, *sys.argv[1:], "--child", name]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[name].append(json.loads(done.stdout.split("RESULT")[1]))
     base = statistics.median(row["step"] for row in found["as paddle comes"])

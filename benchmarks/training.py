@@ -49,12 +49,12 @@ def ours(pairs: list[list[str]], args: argparse.Namespace, directory: str, plain
     from models.in_batch_negative import InBatchNegative
     from models.semantic_index import create
     from trainer import Schedule, Trainer
-    from training_setup import CHUNK
+    from training_setup import chunk_size
 
     model, tokenizer = create(args.encoder, {"output_emb_size": 0, "max_seq_length": 48},
                               [text for pair in pairs for text in pair], head_dropout=0.0)
     data = TrainingSet.from_samples(pairs, tokenizer, args.batch_size, seed=1,
-                                    chunk=2 * args.batch_size if plain else CHUNK[0])
+                                    chunk=2 * args.batch_size if plain else chunk_size(model))
     trainer = Trainer(model, tokenizer, InBatchNegative(0.0, 20.0), data, Schedule(directory))
     model.train()
     seconds = []
@@ -151,7 +151,7 @@ def main() -> None:
         if speeds:
             middle = statistics.median(speeds)
             each = ", ".join(f"{speed / other:.2f}" for speed, other in zip(speeds, peer))
-            print(f"| {way} | {middle:.0f} | {middle / base:.2f} | {each} |")
+            print(f"| {way} | {middle:.3g} | {middle / base:.2f} | {each} |")
 
 
 if __name__ == "__main__":
