@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from collection import Collection, Sources
-from data import Batch, Corpus, Neighbours, TrainingSet, group_pairs, read_corpus, read_table
+from data import Batch, Corpus, Neighbours, TrainingSet, group_pairs, read_corpus
 from models.semantic_index import EncoderSettings
 from options import UserError
 from runtime import say
@@ -123,7 +123,7 @@ def of_pairs(args: argparse.Namespace, samples: list[list[str]]) -> Sources:
     Documents and queries have their place, from 1, as id.
     """
     documents, queries, pairs = numbered(args, samples)
-    return Sources(lambda: ((str(place), text) for place, text in enumerate(documents, 1)),
+    return Sources(lambda _: ((str(place), text) for place, text in enumerate(documents, 1)),
                    [(str(number), query) for number, query in enumerate(queries, 1)], len(queries),
                    [*((str(query), str(document), 1) for query, document in (pairs + 1).tolist()),
                     *negatives_of(samples, documents, queries, pairs)],
@@ -131,11 +131,8 @@ def of_pairs(args: argparse.Namespace, samples: list[list[str]]) -> Sources:
                    _checksum(args.train_set_file, args.corpus_file) + str(args.skip_bad_lines))
 
 
-def of_trec(args: argparse.Namespace, separator: str) -> Sources:
-    """Return the sources of a collection in TREC's form, to be given their lengths by `settle`.
-
-    separator: between url, title and body.
-    """
+def of_trec(args: argparse.Namespace) -> Sources:
+    """Return the sources of a collection in TREC's form, to be given their lengths by `settle`."""
     skip = args.skip_bad_lines
     asked: list[tuple[str, str]] = []
     judgements: list[tuple[str, str, int]] = []
@@ -155,10 +152,10 @@ def of_trec(args: argparse.Namespace, separator: str) -> Sources:
         say(f"{queries_file}: {len(queries)} queries, {len(kept)} judgements")
         judgements += kept
         training = training or len(queries)
-    return Sources(lambda: read_documents(args.corpus_file, separator, skip), asked,
+    return Sources(lambda separator: read_documents(args.corpus_file, separator, skip), asked,
                    training if args.queries_file else 0, judgements, (0, 0), 0,
                    _checksum(args.corpus_file, args.queries_file, args.qrels_file, args.dev_queries_file,
-                             args.dev_qrels_file) + separator + str(skip))
+                             args.dev_qrels_file) + str(skip))
 
 
 def settle(sources: Sources, args: argparse.Namespace, settings: EncoderSettings) -> None:
@@ -170,12 +167,5 @@ def settle(sources: Sources, args: argparse.Namespace, settings: EncoderSettings
 
 def vocabulary_texts(sources: Sources) -> Iterable[str]:
     """Yield the texts that an encoder from random weights takes its vocabulary from."""
-    for _, text in itertools.chain(sources.queries, itertools.islice(sources.documents(), VOCABULARY_FROM)):
+    for _, text in itertools.chain(sources.queries, itertools.islice(sources.documents(" "), VOCABULARY_FROM)):
         yield text
-
-
-def read_training(args: argparse.Namespace) -> list[list[str]]:
-    """Read pairs or triples of --train_set_file."""
-    samples, lines = read_table(args.train_set_file, (2, 3), args.skip_bad_lines)
-    say(f"{args.train_set_file}: {len(samples)} samples of {len(samples[0])} columns{lines.notes()}")
-    return samples

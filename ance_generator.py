@@ -15,7 +15,7 @@ from ann_util import IndexSettings
 from checkpoints import STATE, Checkpoints
 from deploy.python.serving.text_encoder import TextEncoder
 from deploy.python.serving.whole import whole_directory
-from encoder import encode
+from encoder import encode, vector_file
 from generations import Generation, Generations
 from models import semantic_index
 from options import UserError
@@ -23,7 +23,6 @@ from parallel import anywhere
 from ranking import DevRanking
 from static_graph import fast_encoder
 from text_tokenizer import TextTokenizer
-from vector_file import VectorFile
 
 VECTOR_FILES = ("passages.npy", "queries.npy", "passage_ids.txt", "query_ids.txt")
 
@@ -103,8 +102,12 @@ def _make(path: str, identity: str, step: int, number: int, directory: str, gene
     index = IndexSettings.from_flags(args)
     dev = DevRanking(collection, tokenizer, index) if len(collection.judged(training=False)) else None
     generation = Generation(number, step, "ann", collection.about.key, identity)
-    negatives = Miner(collection, rules_of(args), index, args.connected_positives).by_encoder(encoder, generation, dev)
-    out = runtime.on_rank_0(lambda: generations.publish(generation, negatives))
+    miner = Miner(collection, rules_of(args), index, args.connected_positives)
+    # On the disk: memory need not hold them, and a killed job goes on with them if the checkpoint is still the newest.
+    file = vector_file(os.path.join(generations.directory, "passages"), encoder, collection.passages,
+                       f"{identity} {collection.about.key} {args.engine}")
+    out = miner.publish(encoder, generation, generations, dev=dev, file=file)
+    runtime.on_rank_0(file.remove)
     runtime.say(f"published {out}: " + ", ".join(f"{name} {value} s" for name, value in generation.seconds.items()))
     return True
 
@@ -123,8 +126,8 @@ def write_vectors(args: argparse.Namespace) -> None:
         raise UserError(f"{args.training_dir}: holds no checkpoint")
     runtime.say(f"Loaded parameters from {found[0]}")
     # A killed run goes on: the vectors grow beside the directory, which takes its name when all is there.
-    file = VectorFile(f"{args.output_dir}.passages", collection.about.passages, loaded[0].dimension,
-                      f"{found[1]} {collection.about.key} {args.engine}")
+    file = vector_file(f"{args.output_dir}.passages", loaded[0], collection.passages,
+                       f"{found[1]} {collection.about.key} {args.engine}")
     passages = encode(loaded[0], collection.passages, "encode passages", file)
     queries = encode(loaded[0], collection.query_tokens(np.arange(collection.about.queries)), "encode queries")
 

@@ -20,6 +20,7 @@ from options import UserError
 from ranking import DevRanking, make_ranker
 from text_tokenizer import TextTokenizer
 from trainer import Trainer
+from vector_file import VectorFile
 
 
 @dataclass
@@ -74,29 +75,30 @@ class Miner:
 
         return self.by_search(search)
 
-    def by_encoder(self, encoder: TextEncoder, generation: Generation,
-                   dev: DevRanking | None = None) -> np.ndarray:
-        """Return the negatives that an encoder finds, no rows off rank 0, and note in the generation how.
+    def publish(self, encoder: TextEncoder, generation: Generation, generations: Generations, keep: int = 3,
+                dev: DevRanking | None = None, file: VectorFile | None = None) -> str:
+        """Publish the negatives that an encoder finds, and in the generation how; return its path.
 
-        Every rank calls it.
+        Every rank calls it. keep: see Generations.publish; file: where the passages' vectors go meanwhile.
         """
         began = time.perf_counter()
         queries = np.unique(self.collection.pairs[:, 0])
         if dev is not None:
             queries = np.union1d(queries, dev.queries)
-        ranker = make_ranker(self.collection, encoder, queries, self.index)
+        ranker = make_ranker(self.collection, encoder, queries, self.index, file)
         encoded = time.perf_counter()
 
-        def search() -> np.ndarray:
+        def search() -> str:
             negatives, generation.counts = self.by_search(lambda some: ranker.search(some, self.rules.rank_max),
                                                            ranker.scores)
             searched = time.perf_counter()
             generation.seconds = {"encoding": round(encoded - began, 2), "search": round(searched - encoded, 2)}
             if dev is not None:
                 generation.metrics = dev.measure(ranker)
-            return negatives
+            return generations.publish(generation, negatives, keep)
 
-        return search() if runtime.rank() == 0 else np.empty([0, 0], np.int32)
+        path: str = runtime.on_rank_0(search)
+        return path
 
 
 def bm25_search(collection: Collection, k: int) -> tuple[Search, Scores]:
@@ -195,10 +197,9 @@ class SyncRefresh(Refresh):
 
     def _make(self, trainer: Trainer, number: int) -> None:
         generation = Generation(number, trainer.step, "ann", self.miner.collection.about.key)
-        negatives = self.miner.by_encoder(dynamic(trainer.model, self.tokenizer), generation)
         # A run that goes on from its last checkpoint wants the generation of that step.
         keep = max(3, number - max(trainer.saved, 0) // self.every + 1) if self.every else 3
-        runtime.on_rank_0(lambda: self.generations.publish(generation, negatives, keep))
+        self.miner.publish(dynamic(trainer.model, self.tokenizer), generation, self.generations, keep)
 
 
 class AsyncRefresh(Refresh):

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,9 +27,6 @@ from static_graph import fast_encoder
 from text_tokenizer import TextTokenizer
 from trainer import train
 
-# A separator that no text has; the tokenizer's own takes its place once there is one.
-SEPARATOR = "[SEP]"
-
 
 def rules_of(args: argparse.Namespace) -> MiningRules:
     """Take the rules of mining from the flags of options.add_mining."""
@@ -51,18 +48,15 @@ def prepare(directory: str, sources: collections.Sources, tokenizer: TextTokeniz
 
 def run(args: argparse.Namespace) -> str:
     """Train as the flags say; return the best checkpoint's directory."""
-    samples = ance_data.read_training(args) if args.train_set_file else []
-    sources = ance_data.of_pairs(args, samples) if samples else ance_data.of_trec(args, SEPARATOR)
-    texts: Iterable[str] = ance_data.vocabulary_texts(sources)
-    model, tokenizer = setup.encoder(args, texts, Ance.name)
+    samples = setup.read_samples(args, (2, 3)) if args.train_set_file else []
+    sources = ance_data.of_pairs(args, samples) if samples else ance_data.of_trec(args)
+    model, tokenizer = setup.encoder(args, ance_data.vocabulary_texts(sources), Ance.name)
     ance_data.settle(sources, args, model.settings)
     collection = prepare(args.data_dir or os.path.join(args.save_dir, "collection"), sources, tokenizer)
     data = ance_data.AnceTrainingSet(
         collection, args.batch_size, args.train_negatives,
-        repr((args.refresh, args.refresh_steps, args.warmup, args.connected_positives, rules_of(args))), seed=args.seed,
-        rank=runtime.rank(),
-        world=runtime.world_size(), pad_id=tokenizer.pad_id, chunk=args.chunk_size or setup.CHUNK[not runtime.on_cpu()],
-        no_duplicates=args.false_negatives == "no_duplicates")
+        repr((args.refresh, args.refresh_steps, args.warmup, args.connected_positives, rules_of(args))),
+        **setup.dealing(args, model, tokenizer, 1 + (1 + args.train_negatives) * collection.about.chunks))
     if not len(data.rows):
         raise UserError("no training query has a document with a grade above 0 and a text")
     runtime.say(f"{len(data.rows)} training pairs")
@@ -74,10 +68,11 @@ def run(args: argparse.Namespace) -> str:
     make = AsyncRefresh if args.refresh == "async" else SyncRefresh
     refresh = make(data, Miner(collection, rules_of(args), index, args.connected_positives),
                    Generations(ann_dir), tokenizer, args.refresh_steps, args.warmup)
+    evaluate: Callable[[semantic_index.SemanticIndex], dict[str, float]] | None = None
     if samples:
         evaluate = setup.dev_evaluation(args, samples, tokenizer)
-    else:
-        evaluate = DevRanking(collection, tokenizer, index) if args.dev_qrels_file else None  # type: ignore[assignment]
+    elif args.dev_qrels_file:
+        evaluate = DevRanking(collection, tokenizer, index)
     schedule = setup.schedule(args)
     if args.refresh == "async" and args.refresh_steps:
         schedule.save_steps = args.refresh_steps  # what the other job makes negatives from
@@ -93,7 +88,7 @@ def rank(args: argparse.Namespace) -> None:
     candidates = None
     if args.candidates_file:
         candidates = trec.read_candidates(args.candidates_file, args.skip_bad_lines)
-    sources = ance_data.of_trec(args, SEPARATOR)
+    sources = ance_data.of_trec(args)
     ance_data.settle(sources, args, model.settings)
     with contextlib.ExitStack() as stack:
         directory = args.data_dir

@@ -16,7 +16,6 @@ def term_splitter(kind: str) -> Callable[[str], list[str]]:
     import re
 
     if kind == "word":
-        import logging
         import warnings
 
         warnings.filterwarnings("ignore", category=UserWarning)  # of pkg_resources, which jieba still imports

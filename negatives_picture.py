@@ -42,9 +42,8 @@ def run(args: argparse.Namespace) -> None:
     rules = MiningRules(args.negatives, rank_max=args.topk_training, seed=args.seed)
     known = Miner(collection, rules).known()
     pairs = collection.pairs
-    one = pairs[np.searchsorted(pairs[:, 0], queries)]  # a pair of each query; pairs come in their queries' order
-    if (one[:, 0] != queries).any():
-        one = np.array([pairs[np.flatnonzero(pairs[:, 0] == query)[0]] for query in queries])
+    asked, first = np.unique(pairs[:, 0], return_index=True)
+    one = pairs[first[np.searchsorted(asked, queries)]]  # a pair of each query
 
     def nothing(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.full([len(block), 1], -1), np.zeros([len(block), 1], np.float32)

@@ -3,35 +3,36 @@
 import argparse
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 import runtime
-from ance_data import numbered, read_training
+from ance_data import numbered
 from ann_util import IndexSettings, build_index
 from bm25 import Bm25
 from data import Corpus
 from deploy.python.serving.whole import whole_file
 from encoder import encode
-from mining import Known, Mined, MiningRules, Scores, Search, mine, report
+from mining import Known, MiningRules, Scores, Search, mine, report
 from models import semantic_index
-from options import UserError
 from recall_files import check_outputs
 from static_graph import fast_encoder
+from training_setup import read_samples
 
 
-def dense(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> tuple[Search, Scores]:
-    """Return search and scores by the encoder of --params_path. Every rank calls it; rank 0's work."""
+def dense(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> Callable[[], tuple[Search, Scores]]:
+    """Encode by --params_path; return what makes search and scores, on rank 0. Every rank calls it."""
     model, tokenizer = semantic_index.load(args.params_path, {})
     runtime.say(f"Loaded parameters from {args.params_path}")
     encoder, _ = fast_encoder(model, tokenizer, args.engine, len(documents), args.batch_size)
     vectors, asked = encode(encoder, documents, "encode corpus"), encode(encoder, queries, "encode queries")
-    if runtime.rank() > 0:
-        return lambda block: (block, block), lambda pairs: pairs
-    index = build_index(vectors, IndexSettings.from_flags(args), len(queries))
-    return (lambda block: index.search(asked[block], args.rank_max),
-            lambda pairs: np.einsum("ij,ij->i", asked[pairs[:, 0]], vectors[pairs[:, 1]]))
+
+    def make() -> tuple[Search, Scores]:
+        index = build_index(vectors, IndexSettings.from_flags(args), len(queries))
+        return (lambda block: index.search(asked[block], args.rank_max),
+                lambda pairs: np.einsum("ij,ij->i", asked[pairs[:, 0]], vectors[pairs[:, 1]]))
+
+    return make
 
 
 def keyword(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> tuple[Search, Scores]:
@@ -58,41 +59,38 @@ def join(one: np.ndarray, two: np.ndarray, width: int) -> np.ndarray:
 def run(args: argparse.Namespace) -> None:
     """Mine as the flags say and write the triples."""
     runtime.on_rank_0(lambda: check_outputs(args.output_file, args.report_file))
-    samples = read_training(args)
-    if len(samples[0]) != 2:
-        raise UserError(f"{args.train_set_file}: {len(samples[0])} columns; negatives are mined for query<TAB>positive")
+    samples = read_samples(args, (2,))
     documents, queries, pairs = numbered(args, samples)
-    hashes = {text: number for number, text in enumerate(documents)}
-    extra = len(documents)
-    groups = np.array([*range(extra), *(hashes.get(query, extra + i) for i, query in enumerate(queries))], np.int64)
-    known = (Known.connected if args.connected_positives else Known)(pairs, groups, extra)
-    rules = MiningRules(args.negatives, args.rank_min, args.rank_max, args.margin, args.relative_margin, args.sampling,
-                        args.seed)
-    ways = {"dense": dense, "bm25": keyword}
-    found: list[Mined] = []
-    with whole_file(args.report_file) if args.report_file and runtime.rank() == 0 else contextlib.nullcontext() as out:
-        for name in ways if args.by == "both" else (args.by,):
-            search, score = ways[name](args, documents, queries)
+    ways: dict[str, Callable[[], tuple[Search, Scores]]] = {}
+    if args.by != "bm25":
+        ways["dense"] = dense(args, documents, queries)
+    if args.by != "dense":
+        ways["bm25"] = lambda: keyword(args, documents, queries)
+    runtime.on_rank_0(lambda: _mine(args, documents, queries, pairs, ways))
 
+
+def _mine(args: argparse.Namespace, documents: Corpus, queries: list[str], pairs: np.ndarray,
+          ways: dict[str, Callable[[], tuple[Search, Scores]]]) -> None:
+    places, count = {text: number for number, text in enumerate(documents)}, len(documents)
+    groups = np.array([*range(count), *(places.get(query, count + i) for i, query in enumerate(queries))], np.int64)
+    known = (Known.connected if args.connected_positives else Known)(pairs, groups, count)
+    found: list[np.ndarray] = []
+    with whole_file(args.report_file) if args.report_file else contextlib.nullcontext() as out:
+        for name, way in ways.items():
             def note(reason: str, rows: np.ndarray, some: np.ndarray, scores: np.ndarray, name: str = name) -> None:
                 assert out is not None
                 for (query, positive), document, value in zip(pairs[rows].tolist(), some.tolist(), scores.tolist()):
                     out.write(f"{queries[query]}\t{documents[positive]}\t{documents[document]}\t{value:.4f}\t{reason}"
                               f"\t{name}\n")
 
-            def work(search: Search = search, score: Scores = score,
-                     note: Callable[..., None] | None = note if out else None) -> Mined:
-                return mine(pairs, search, known, replace(rules, seed=rules.seed + len(found)), score,
-                            fill=args.keep_all, dropped=note)
-
-            mined = work() if runtime.rank() == 0 else None
-            if mined is not None:
-                runtime.say(f"{name}: {report(mined.counts)}")
-                found.append(mined)
-    if runtime.rank() == 0:
-        chosen = found[0].documents if len(found) == 1 else join(found[0].documents, found[1].documents,
-                                                                         rules.negatives)
-        _write(args, documents, queries, pairs, chosen)
+            search, score = way()
+            rules = MiningRules(args.negatives, args.rank_min, args.rank_max, args.margin, args.relative_margin,
+                                args.sampling, args.seed + len(found))
+            mined = mine(pairs, search, known, rules, score, fill=args.keep_all, dropped=note if out else None)
+            runtime.say(f"{name}: {report(mined.counts)}")
+            found.append(mined.documents)
+    chosen = found[0] if len(found) == 1 else join(found[0], found[1], args.negatives)
+    _write(args, documents, queries, pairs, chosen)
 
 
 def _write(args: argparse.Namespace, documents: Corpus, queries: list[str], pairs: np.ndarray,

@@ -13,6 +13,7 @@ from encoder import dynamic, encode
 from mining import documents_of
 from models.semantic_index import SemanticIndex
 from text_tokenizer import TextTokenizer
+from vector_file import VectorFile
 
 
 class Ranker:
@@ -84,10 +85,9 @@ class Ranker:
 
 
 def make_ranker(collection: Collection, encoder: TextEncoder, queries: np.ndarray, settings: IndexSettings,
-                passages: np.ndarray | None = None) -> Ranker:
-    """Encode queries, and passages unless they are given. Every rank calls it; only rank 0's can be asked."""
-    if passages is None:
-        passages = encode(encoder, collection.passages, "encode passages")
+                file: VectorFile | None = None) -> Ranker:
+    """Encode passages and queries. Every rank calls it; only rank 0's can be asked. file: see encoder.encode."""
+    passages = encode(encoder, collection.passages, "encode passages", file)
     vectors = encode(encoder, collection.query_tokens(queries), "encode queries")
     return Ranker(collection, passages, queries, vectors, settings)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import paddle
@@ -133,12 +134,20 @@ def test_async_jobs_are_killed_and_started_again(toy, tmp_path):
 
 
 def test_the_generator_ends_with_the_training(toy, tmp_path):
-    generator = Job(tmp_path / "generator.log", "run_ann_data_gen.py", "--device", "cpu", "--training_dir",
-                    tmp_path / "run", "--poll_seconds", 0.1, "--topk_training", 10)
-    succeed(*ANCE, "--train_set_file", toy / "train.csv", "--warmup", "in_batch", "--refresh", "async", "--refresh_steps",
-            10, "--save_dir", tmp_path / "run", "--max_steps", 25)
-    assert generator.process.wait(60) == 0, generator.path.read_text()
-    assert "from " + str(tmp_path / "run" / "model_25") in generator.path.read_text()
+    """On two processes, which find the negatives that one finds."""
+    generator = ["run_ann_data_gen.py", "--device", "cpu", "--training_dir", tmp_path / "run", "--poll_seconds", 0.1,
+                 "--topk_training", 10]
+    with ThreadPoolExecutor(1) as thread:
+        beside = thread.submit(launch, 2, *generator, cwd=tmp_path)
+        succeed(*ANCE, "--train_set_file", toy / "train.csv", "--warmup", "in_batch", "--refresh", "async", "--refresh_steps",
+                10, "--save_dir", tmp_path / "run", "--max_steps", 25)
+        done = beside.result()
+    text = "".join((tmp_path / "log" / f"workerlog.{rank}").read_text() for rank in (0, 1))
+    assert done.returncode == 0 and text.count(f"from {tmp_path / 'run' / 'model_25'}") == 1, done.stdout + text
+    generations = Generations(tmp_path / "run" / "ann")
+    two = generations.negatives(generations.numbers()[-1])
+    succeed(*generator, "--ann_dir", tmp_path / "ann")
+    np.testing.assert_array_equal(Generations(tmp_path / "ann").negatives(0), two)
 
 
 def test_a_collection_is_trained_on_ranked_and_measured(trec, tmp_path):
@@ -146,11 +155,14 @@ def test_a_collection_is_trained_on_ranked_and_measured(trec, tmp_path):
     command = ["train_ance.py", "--device", "cpu", "--model_name_or_path", "scratch-1x32", "--similarity", "dot",
                "--optimizer", "lamb", "--batch_size", 6, "--learning_rate", "1e-2", "--max_seq_length", 16,
                "--max_chunks", 3, "--topk_training", 10, "--negative_sample", 4, "--refresh_steps", 20, "--max_steps", 60,
-               "--epochs", 1000, "--eval_steps", 30, *trec_flags(trec), "--save_dir", tmp_path / "run"]
+               "--epochs", 1000, "--eval_steps", 30, "--use_gradient_cache", "--chunk_numbers", 2, *trec_flags(trec),
+               "--save_dir", tmp_path / "run"]
     text = succeed(*command)
     assert "48 documents, " in text and "mrr@10=" in text and "tokenised\n" in text
     passages = int(text.split("48 documents, ")[1].split()[0])
     best = tmp_path / "run" / "latest"
+    state = json.loads((best / "training_state.json").read_text())
+    assert state["chunk_size"] == 6 * 7 / 2  # a query, and three passages each of a positive and a negative
     ranking = ["rank_collection.py", "--device", "cpu", "--corpus_file", trec / "corpus.tsv", "--queries_file",
                trec / "dev.queries"]
     text = succeed(*ranking, "--params_path", best, "--run_file", tmp_path / "full", "--data_dir", tmp_path / "cache")
