@@ -46,9 +46,17 @@ def _pyplot() -> Any:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib.pyplot as plt
 
-    # A font that has Chinese characters, where this machine has one; texts stand in the page all the same.
-    plt.rcParams["font.family"] = ["Noto Sans CJK SC", "WenQuanYi Zen Hei", "SimHei", "DejaVu Sans"]
+    plt.rcParams["font.family"] = [*_chinese_fonts(), "DejaVu Sans"]
     return plt
+
+
+def _chinese_fonts() -> list[str]:
+    """Return the fonts of this machine that are known to have Chinese characters."""
+    from matplotlib.font_manager import fontManager
+
+    known = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+             "Microsoft YaHei", "PingFang SC", "SimHei")
+    return [name for name in known if name in fontManager.get_font_names()]
 
 
 def training(directories: Sequence[str], tags: Sequence[str], path: str) -> None:
@@ -92,15 +100,18 @@ class Point:
     score: float
 
 
-def plane(points: Sequence[Point], title: str, path: str) -> None:
-    """Draw the points of one query."""
+def plane(points: Sequence[Point], name: str, path: str) -> None:
+    """Draw the points of one query; its text is the title where this machine can write it, else its name."""
     plt = _pyplot()
+    text = next(point.text for point in points if point.kind == "query")
+    title = text if text.isascii() or _chinese_fonts() else name
     figure, axes = plt.subplots(figsize=(7, 6), layout="constrained")
     for kind in reversed(COLOURS):  # the query last, on top
         some = [point for point in points if point.kind == kind]
         axes.scatter([p.x for p in some], [p.y for p in some], c=COLOURS[kind], marker=MARKS[kind],
                      s=180 if kind == "query" else 45, label=f"{kind} ({len(some)})", alpha=0.8, linewidths=0)
-    axes.set(title=title, xticks=[], yticks=[])
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title if len(title) <= 40 else f"{title[:40]}...", parse_math=False)
     marks, names = axes.get_legend_handles_labels()
     axes.legend(marks[::-1], names[::-1], fontsize=8)
     save(figure, path)
