@@ -34,7 +34,10 @@ class MiningRules:
 
 @dataclass
 class Mined:
-    """documents: int32 [pairs, negatives], -1 where fewer were found; scores: float32 likewise. counts: of what."""
+    """documents: int32 [pairs, negatives], -1 where fewer were found; scores: float32 likewise.
+
+    counts: of what; a document that several pairs of a query meet counts for each of them.
+    """
 
     documents: np.ndarray
     scores: np.ndarray
@@ -101,11 +104,11 @@ def mine(pairs: np.ndarray, search: Search, known: Known, rules: MiningRules,
         found, values = found[:, rules.rank_min : rules.rank_max], values[:, rules.rank_min : rules.rank_max]
         positive, equal = known.marks(block, np.maximum(found, 0))
         real = found >= 0
-        counts["ranked"] += int(real.sum())
-        counts["known positives"] += int((positive & real).sum())
-        counts["equal texts"] += int((equal & real).sum())
+        positive, equal = positive & real, equal & real
         rows = order[edges[start] : edges[start + len(block)]]
         of = np.searchsorted(block, pairs[rows, 0])
+        for name, mask in (("ranked", real), ("known positives", positive), ("equal texts", equal)):
+            counts[name] += int(mask.sum(1)[of].sum())
         allowed = (real & ~positive & ~equal)[of]
         if rules.margin is not None or rules.relative_margin is not None:
             assert score_of is not None
@@ -122,7 +125,7 @@ def mine(pairs: np.ndarray, search: Search, known: Known, rules: MiningRules,
                 place, rank = np.nonzero(near)
                 dropped("within the margin", rows[place], found[of][place, rank], values[of][place, rank])
         if dropped is not None:
-            place, rank = np.nonzero((real & equal)[of])
+            place, rank = np.nonzero(equal[of])
             dropped("equal text", rows[place], found[of][place, rank], values[of][place, rank])
         chosen = _choose(allowed, rules, start)
         taken = np.take_along_axis(allowed, chosen, 1)

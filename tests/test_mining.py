@@ -27,7 +27,8 @@ def mined(groups=DIFFERENT, fill=False, make=Known, **rules):
 def test_every_known_positive_is_left_out():
     found = mined()
     assert found.documents.tolist() == [[0, 2, 4], [7, 5, 4], [0, 2, 4]]
-    assert found.counts["known positives"] == 3 and found.counts["negatives"] == 9
+    assert found.counts["known positives"] == 5 and found.counts["negatives"] == 9
+    assert found.counts["ranked"] == 3 * 8  # of each pair
     np.testing.assert_allclose(found.scores[0], [0.9, 0.7, 0.5], atol=1e-6)
 
 
@@ -36,7 +37,7 @@ def test_texts_equal_to_a_positive_or_the_query_are_left_out():
     groups[4], groups[0] = groups[3], groups[8]  # document 4 is document 3 again, document 0 is query 0's text
     found = mined(groups)
     assert found.documents[0].tolist() == [2, 5, 6] and found.documents[1].tolist() == [7, 5, 4]
-    assert found.counts["equal texts"] == 2
+    assert found.counts["equal texts"] == 2 * 2  # of both pairs of the query
 
 
 def test_texts_that_pairs_connect_are_left_out_where_wanted():
@@ -75,7 +76,7 @@ def test_what_is_dropped_is_told():
              (reason, *row) for row in zip(pairs.tolist(), documents.tolist())))
     assert ("within the margin", 0, 2) in rows and ("within the margin", 0, 1) not in rows and len(rows) == 12
     text = report(mined(margin=0.35).counts)
-    assert "12 within the margin" in text and "3 known positives" in text
+    assert "12 within the margin" in text and "5 known positives" in text
 
 
 def test_random_ones_are_of_the_allowed_and_follow_from_the_seed():
