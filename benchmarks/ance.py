@@ -95,7 +95,8 @@ def main() -> None:
     parser.add_argument("--from_corpus", action="store_true", help="mine from corpus.csv [from the training texts]")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
     parser.add_argument("--threads", type=int, default=1, help="of each run")
-    parser.add_argument("--mining", nargs="*", default=["--connected_positives"], help="flags of mining")
+    parser.add_argument("--mining", type=str.split, default=["--connected_positives"], metavar="'FLAGS'",
+                        help="flags of mining, one string")
     parser.add_argument("--flags", nargs=argparse.REMAINDER, help="of training, for every method",
                         default=["--batch_size", "128", "--learning_rate", "6e-4", "--warmup_proportion", "0.1",
                                  "--output_emb_size", "0", "--max_seq_length", "48", "--train_negatives", "4"])
