@@ -65,8 +65,9 @@ def run(args: argparse.Namespace) -> None:
         texts = [collection.texts[collection.about.documents + int(query)], *collection.texts.some(numbers[1:])]
         points = [pictures.Point(float(x), float(y), kind, text, float(score))
                   for (x, y), kind, text, score in zip(places, kinds, texts, scores)]
-        path = os.path.join(args.output_dir, f"query_{collection.query_ids[int(query)]}.png")
-        pictures.plane(points, f"query {collection.query_ids[int(query)]}", path)
+        name = collection.query_ids[int(query)]
+        path = os.path.join(args.output_dir, f"query_{name.replace('/', '_')}.png")
+        pictures.plane(points, f"query {name}", path)
         runtime.say(path)
         drawings.append(points)
     path = os.path.join(args.output_dir, "negatives.html")

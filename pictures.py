@@ -56,7 +56,8 @@ def _chinese_fonts() -> list[str]:
 
     known = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
              "Microsoft YaHei", "PingFang SC", "SimHei")
-    return [name for name in known if name in fontManager.get_font_names()]
+    there = set(fontManager.get_font_names())
+    return [name for name in known if name in there]
 
 
 def training(directories: Sequence[str], tags: Sequence[str], path: str) -> None:

@@ -145,6 +145,7 @@ def test_the_generator_ends_with_the_training(toy, tmp_path):
     text = "".join((tmp_path / "log" / f"workerlog.{rank}").read_text() for rank in (0, 1))
     assert done.returncode == 0 and text.count(f"from {tmp_path / 'run' / 'model_25'}") == 1, done.stdout + text
     generations = Generations(tmp_path / "run" / "ann")
+    assert all(name.startswith("generation_") for name in os.listdir(tmp_path / "run" / "ann"))  # no vectors are left
     two = generations.negatives(generations.numbers()[-1])
     succeed(*generator, "--ann_dir", tmp_path / "ann")
     np.testing.assert_array_equal(Generations(tmp_path / "ann").negatives(0), two)

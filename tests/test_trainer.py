@@ -318,3 +318,10 @@ def test_a_disk_without_room_for_a_checkpoint_is_an_error_at_the_start(tmp_path,
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match="a checkpoint takes .* MB, and 0 MB are free there"):
         train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path))
+
+
+@pytest.mark.parametrize("width, texts", [(32, 32), (512, 16)])
+def test_wide_encoders_take_smaller_chunks_on_a_cpu(width, texts):
+    from training_setup import chunk_size
+
+    assert chunk_size(create(f"scratch-1x{width}", {}, ["怎么退款"])[0]) == texts
