@@ -1,21 +1,22 @@
 """Export a checkpoint for serving: static graph of Paddle, on request ONNX and int8, checked against the model."""
 
-import options
+from semindex import cli, flags
+from semindex.errors import UserError
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
-    options.add_checkpoint(parser)
+    parser = cli.Parser(__doc__)
+    flags.add_checkpoint(parser)
     parser.add_argument("--output_path", default="./output", metavar="DIR",
                         help="directory to write; an earlier export there is replaced [./output]")
     parser.add_argument("--format", nargs="+", choices=["paddle", "onnx", "int8"], default=["paddle"],
                         help="what to write beside Paddle's static graph: onnx for onnxruntime, int8 with weights "
                              "of 8 bits, faster and smaller at some loss [paddle]")
-    parser.add_argument("--dev_set_file", *options.PAIR_FLAGS, dest="dev_set_file", metavar="FILE",
+    parser.add_argument("--dev_set_file", *flags.PAIR_FLAGS, dest="dev_set_file", metavar="FILE",
                         help="lines of query<TAB>positive: print what each format recalls")
     parser.add_argument("--corpus_file", metavar="FILE", help="texts to recall from, for --dev_set_file")
-    options.add_bad_lines(parser)
+    flags.add_bad_lines(parser)
     return parser
 
 
@@ -23,19 +24,20 @@ def main() -> None:
     """Load, export, compare."""
     args = parser().parse_args()
     if bool(args.dev_set_file) != bool(args.corpus_file):
-        raise options.UserError("--dev_set_file and --corpus_file go together")
-    import data
-    import runtime
+        raise UserError("--dev_set_file and --corpus_file go together")
+    from semindex import runtime
+    from semindex.text.corpus import read_corpus
+    from semindex.text.tables import read_pairs
 
-    pairs = data.read_pairs(args.dev_set_file, (2, 3), args.skip_bad_lines)[0] if args.dev_set_file else []
-    corpus = data.read_corpus(args.corpus_file, args.skip_bad_lines)[0] if args.corpus_file else None
+    pairs = read_pairs(args.dev_set_file, (2, 3), args.skip_bad_lines)[0] if args.dev_set_file else []
+    corpus = read_corpus(args.corpus_file, args.skip_bad_lines)[0] if args.corpus_file else None
     runtime.start("cpu")
-    from encoder import dynamic
-    from models import semantic_index
-    from retrieval import recall_of_vectors
-    from static_graph import export, open_export
+    from models import loading
+    from models.encoders import dynamic
+    from models.export import export, open_export
+    from semindex.measure.recall import recall_of_vectors
 
-    model, tokenizer = semantic_index.load(args.params_path, vars(args))
+    model, tokenizer = loading.load(args.params_path, vars(args))
     found = export(model, tokenizer, args.output_path, args.format, args.params_path)
     for form, (difference, cosine) in found.items():
         runtime.say(f"{form}: largest difference to the dynamic graph {difference:.2g}, smallest cosine {cosine:.6f}")
@@ -49,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

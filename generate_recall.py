@@ -1,18 +1,18 @@
 """Make the corpus to recall from: every training sentence and the second column of dev and test, each once."""
 
-import options
+from semindex import cli, flags
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--train_set_file", required=True, nargs="+", metavar="FILE",
                         help="training pairs, or texts: every column counts")
-    options.add_pairs(parser, "dev and test pairs: the second column counts", nargs="+")
+    flags.add_pairs(parser, "dev and test pairs: the second column counts", nargs="+")
     parser.add_argument("--output_file", required=True, metavar="FILE", help="the corpus, one text a line")
     parser.add_argument("--shuffle", action="store_true", help="in an order drawn by --seed, not the files' own")
-    parser.add_argument("--seed", type=options.seed, default=1000, help="of --shuffle [1000]")
-    options.add_bad_lines(parser)
+    parser.add_argument("--seed", type=cli.seed, default=1000, help="of --shuffle [1000]")
+    flags.add_bad_lines(parser)
     return parser
 
 
@@ -23,27 +23,27 @@ def main() -> None:
 
     import numpy as np
 
-    import data
-    from deploy.python.serving.whole import whole_file
+    from semindex.files import atomic_file
+    from semindex.text.tables import numbers, read_pairs, read_table
 
     texts: dict[str, None] = {}
     for path in args.train_set_file:
-        rows, lines = data.read_table(path, (1, 2, 3), args.skip_bad_lines)
-        width = 2 if data.numbers(rows) is not None else 3  # a third column of numbers is a label, not a text
+        rows, lines = read_table(path, (1, 2, 3), args.skip_bad_lines)
+        width = 2 if numbers(rows) is not None else 3  # a third column of numbers is a label, not a text
         texts.update(dict.fromkeys(text for row in rows for text in row[:width]))
         print(f"{path}: {len(rows)} lines{lines.notes()}")
     for path in args.similar_text_pair_file:
-        rows, lines = data.read_pairs(path, (2, 3), args.skip_bad_lines)
+        rows, lines = read_pairs(path, (2, 3), args.skip_bad_lines)
         texts.update(dict.fromkeys(row[1] for row in rows))
         print(f"{path}: {len(rows)} pairs{lines.notes()}")
     order = list(texts)
     if args.shuffle:
         order = [order[i] for i in np.random.default_rng(args.seed).permutation(len(order))]
     os.makedirs(os.path.dirname(args.output_file) or ".", exist_ok=True)
-    with whole_file(args.output_file) as file:
+    with atomic_file(args.output_file) as file:
         file.writelines(f"{text}\n" for text in order)
     print(f"{args.output_file}: {len(order)} texts")
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

@@ -4,24 +4,25 @@ import os
 import stat
 import sys
 
-import options
+from semindex import cli, flags
+from semindex.errors import UserError
 
 SAMPLE = ["信用卡丢了怎么挂失"]
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
-    options.add_device(parser)
-    options.add_checkpoint(parser)
+    parser = cli.Parser(__doc__)
+    flags.add_device(parser)
+    flags.add_checkpoint(parser)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--text", nargs="+", metavar="TEXT", help="texts to encode")
     group.add_argument("--text_file", metavar="FILE", help="a text a line; - is standard input, which is also read "
                                                           "where it is a pipe or a file and no text is given")
     parser.add_argument("--output_file", metavar="FILE.npy",
                         help="write float32 [texts, width] there [printed: the shape, then the vectors]")
-    options.add_engine(parser)
-    options.add_bad_lines(parser)
+    flags.add_engine(parser)
+    flags.add_bad_lines(parser)
     return parser
 
 
@@ -39,30 +40,30 @@ def main() -> None:
     args = parser().parse_args()
     import numpy as np
 
-    import data
-    import runtime
+    from semindex import runtime
+    from semindex.text.corpus import Corpus, read_corpus
 
     source = args.text_file or (None if args.text or not piped() else "-")
-    texts: data.Corpus | list[str] = args.text or SAMPLE
+    texts: Corpus | list[str] = args.text or SAMPLE
     rows = np.arange(len(texts))
     if source:
-        texts, lines = data.read_corpus(source, args.skip_bad_lines)
+        texts, lines = read_corpus(source, args.skip_bad_lines)
         rows = texts.inverse
         if lines.blank or lines.bad:
             runtime.warn(f"{source}{lines.notes()}: row i is the i-th line that was read")
     elif args.text and not all(text.strip() for text in args.text):
-        raise options.UserError("--text: an empty text has no meaning to encode")
+        raise UserError("--text: an empty text has no meaning to encode")
     runtime.start(args.device, args.seed)
-    from encoder import encode, report_cut, vector_file
-    from models import semantic_index
-    from static_graph import fast_encoder
+    from models import loading
+    from models.encoders import fast_encoder
+    from semindex.encode.encoder import encode, report_cut, vector_file
 
-    model, tokenizer = semantic_index.load(args.params_path, vars(args))
+    model, tokenizer = loading.load(args.params_path, vars(args))
     encoder, engine = fast_encoder(model, tokenizer, args.engine, len(texts), args.batch_size)
     file = None
     if args.output_file:
-        fingerprint = semantic_index.fingerprint(args.params_path, model, tokenizer)
-        corpus = texts if isinstance(texts, data.Corpus) else data.Corpus.from_texts(texts)
+        fingerprint = loading.fingerprint(args.params_path, model, tokenizer)
+        corpus = texts if isinstance(texts, Corpus) else Corpus.from_texts(texts)
         file = vector_file(args.output_file, encoder, corpus, f"{fingerprint} {engine} {corpus.fingerprint}")
     vectors = encode(encoder, texts, file=file)
     report_cut(tokenizer)
@@ -79,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

@@ -1,29 +1,29 @@
 """Recall by BM25 over Chinese characters and character pairs, or over words: the baseline an encoder has to beat."""
 
-import options
+from semindex import cli, flags
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--corpus_file", required=True, metavar="FILE", help="texts to recall from, one a line")
-    options.add_pairs(parser)
-    options.add_result_file(parser)
-    options.add_bad_lines(parser)
-    parser.add_argument("--recall_num", type=options.positive_int, default=50, metavar="N",
+    flags.add_pairs(parser)
+    flags.add_result_file(parser)
+    flags.add_bad_lines(parser)
+    parser.add_argument("--recall_num", type=cli.positive_int, default=50, metavar="N",
                         help="texts to recall a query [50]")
     parser.add_argument("--tokens", choices=["bigram", "word"], default="bigram",
                         help="bigram: characters and pairs of neighbours; word: words by jieba [bigram]")
-    parser.add_argument("--k1", type=options.nonnegative, default=1.5, help="saturation of term frequency [1.5]")
-    parser.add_argument("--b", type=options.fraction, default=0.75, help="weight of text length [0.75]")
+    parser.add_argument("--k1", type=cli.nonnegative, default=1.5, help="saturation of term frequency [1.5]")
+    parser.add_argument("--b", type=cli.fraction, default=0.75, help="weight of text length [0.75]")
     return parser
 
 
 def main() -> None:
     """Index, search, write."""
     args = parser().parse_args()
-    from bm25 import Bm25
-    from recall_files import read_inputs, write_result
+    from semindex.search.keyword import Bm25
+    from semindex.search.recall_files import read_inputs, write_result
 
     queries, corpus = read_inputs(args)
     index = Bm25(corpus.slice(0, len(corpus)), args.tokens, args.k1, args.b, args.corpus_file)
@@ -34,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

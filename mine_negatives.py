@@ -1,12 +1,13 @@
 """Mine hard negatives for pairs, by a dense search, by BM25 or by both: lines of query, positive, negative."""
 
-import options
+from semindex import cli, flags
+from semindex.errors import UserError
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
-    options.add_device(parser)
+    parser = cli.Parser(__doc__)
+    flags.add_device(parser)
     parser.add_argument("--params_path", metavar="PATH", help="the encoder of a dense search, a checkpoint directory")
     parser.add_argument("--train_set_file", required=True, metavar="FILE", help="lines of query<TAB>positive")
     parser.add_argument("--corpus_file", metavar="FILE", help="texts to mine from [the training texts]")
@@ -17,20 +18,20 @@ def parser() -> options.Parser:
     parser.add_argument("--by", choices=["dense", "bm25", "both"],
                         help="both: half of each, the same text once [dense with --params_path, else bm25]")
     group = parser.add_argument_group("which")
-    group.add_argument("--negatives", "--num_negatives", dest="negatives", type=options.positive_int, default=1,
+    group.add_argument("--negatives", "--num_negatives", dest="negatives", type=cli.positive_int, default=1,
                        metavar="N", help="of each pair at most, a line each [1]")
-    group.add_argument("--max_per_query", type=options.natural, default=0, metavar="N",
+    group.add_argument("--max_per_query", type=cli.natural, default=0, metavar="N",
                        help="lines of each query at most; 0: any number [0]")
-    group.add_argument("--rank_max", type=options.positive_int, default=200, metavar="N",
+    group.add_argument("--rank_max", type=cli.positive_int, default=200, metavar="N",
                        help="look at the first N ranked [200]")
     group.add_argument("--sampling", choices=["random", "top"], default="top",
                        help="the best ranked that are left, or any of them [top]")
-    options.add_likely_positives(group)
+    flags.add_likely_positives(group)
     group.add_argument("--keep_all", action="store_true",
                        help="pairs that find no negative get one at random; left out otherwise")
-    options.add_engine(parser)
-    options.add_bad_lines(parser)
-    options.add_index(parser)
+    flags.add_engine(parser)
+    flags.add_bad_lines(parser)
+    flags.add_index(parser)
     return parser
 
 
@@ -39,16 +40,16 @@ def main() -> None:
     args = parser().parse_args()
     args.by = args.by or ("dense" if args.params_path else "bm25")
     if args.by != "bm25" and not args.params_path:
-        raise options.UserError(f"--by {args.by} needs --params_path")
+        raise UserError(f"--by {args.by} needs --params_path")
     if args.rank_min >= args.rank_max:
-        raise options.UserError(f"--rank_min {args.rank_min} leaves nothing of --rank_max {args.rank_max}")
-    import runtime
+        raise UserError(f"--rank_min {args.rank_min} leaves nothing of --rank_max {args.rank_max}")
+    from semindex import runtime
 
     runtime.start(args.device, args.seed)
-    import offline_mining
+    from training.negatives import offline
 
-    offline_mining.run(args)
+    offline.run(args)
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

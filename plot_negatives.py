@@ -1,38 +1,38 @@
 """Draw queries with their positives, ANCE, BM25 and random negatives on a plane (t-SNE): a picture and a page."""
 
-import options
+from semindex import cli, flags
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
-    options.add_device(parser)
+    parser = cli.Parser(__doc__)
+    flags.add_device(parser)
     parser.add_argument("--params_path", required=True, metavar="PATH", help="the encoder, a checkpoint directory")
     parser.add_argument("--data_dir", required=True, metavar="DIR",
                         help="the tokenised collection of its training (SAVE_DIR/collection)")
     parser.add_argument("--output_dir", required=True, metavar="DIR",
                         help="a PNG for each query, and negatives.html, whose points show their text")
-    parser.add_argument("--queries", type=options.positive_int, default=4, metavar="N",
+    parser.add_argument("--queries", type=cli.positive_int, default=4, metavar="N",
                         help="training queries drawn at random [4]")
     parser.add_argument("--query", nargs="+", metavar="TEXT", help="these training queries instead")
-    parser.add_argument("--negatives", type=options.positive_int, default=30, metavar="N",
+    parser.add_argument("--negatives", type=cli.positive_int, default=30, metavar="N",
                         help="of each kind for each query [30]")
-    parser.add_argument("--topk_training", type=options.positive_int, default=200, metavar="N",
+    parser.add_argument("--topk_training", type=cli.positive_int, default=200, metavar="N",
                         help="ANCE and BM25 negatives come from the first N ranked [200]")
-    options.add_engine(parser)
+    flags.add_engine(parser)
     return parser
 
 
 def main() -> None:
     """Search, project, draw."""
     args = parser().parse_args()
-    import runtime
+    from semindex import runtime
 
     runtime.start(args.device, args.seed)
-    import negatives_picture
+    from training.negatives import picture
 
-    negatives_picture.run(args)
+    picture.run(args)
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

@@ -1,11 +1,11 @@
 """Draw a training from its VisualDL log: loss, metrics, the negatives' age, over steps. Several runs, one picture."""
 
-import options
+from semindex import cli
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--save_dir", required=True, nargs="+", metavar="DIR",
                         help="directories of trainings, or of their VisualDL logs")
     parser.add_argument("--output_file", required=True, metavar="FILE", help="the picture: .png, .svg or .pdf")
@@ -17,11 +17,11 @@ def parser() -> options.Parser:
 def main() -> None:
     """Read, draw."""
     args = parser().parse_args()
-    import pictures
+    from semindex import pictures
 
     pictures.training(args.save_dir, args.tags, args.output_file)
     print(args.output_file)
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

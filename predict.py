@@ -6,21 +6,21 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import options
+from semindex import cli, flags
 
 WINDOW = 4096  # lines read, encoded and written at once
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
-    options.add_device(parser)
-    options.add_checkpoint(parser)
+    parser = cli.Parser(__doc__)
+    flags.add_device(parser)
+    flags.add_checkpoint(parser)
     parser.add_argument("--text_pair_file", required=True, metavar="FILE",
                         help="lines of text<TAB>text; a third column is passed over; - is standard input")
     parser.add_argument("--output_file", metavar="FILE", help="write there [standard output]")
-    options.add_engine(parser)
-    options.add_bad_lines(parser)
+    flags.add_engine(parser)
+    flags.add_bad_lines(parser)
     return parser
 
 
@@ -37,27 +37,27 @@ def aligned(rows: Iterator[tuple[int, list[str]]], lines: Any) -> Iterator[list[
 def main() -> None:
     """Read, encode and write window by window."""
     args = parser().parse_args()
-    import data
-    import runtime
+    from semindex import runtime
+    from semindex.text.tables import ReadReport, read_rows
 
-    lines = data.Lines(args.text_pair_file)
-    rows = aligned(data.read_rows(args.text_pair_file, (2, 3), args.skip_bad_lines, lines), lines)
+    lines = ReadReport(args.text_pair_file)
+    rows = aligned(read_rows(args.text_pair_file, (2, 3), args.skip_bad_lines, lines), lines)
     first = list(itertools.islice(rows, WINDOW))  # a wrong file is told at once, not after the encoder is loaded
     runtime.start(args.device, args.seed)
-    from deploy.python.serving.whole import whole_file
-    from encoder import report_cut
-    from models import semantic_index
-    from pair_similarity import pair_cosines
-    from static_graph import WORTH_AN_EXPORT, fast_encoder
+    from models import loading
+    from models.encoders import WORTH_AN_EXPORT, fast_encoder
+    from semindex.encode.encoder import report_cut
+    from semindex.encode.pairs import pair_cosines
+    from semindex.files import atomic_file
 
-    model, tokenizer = semantic_index.load(args.params_path, vars(args))
+    model, tokenizer = loading.load(args.params_path, vars(args))
     # The file is streamed, and how long it is not known; one that fills the first window is taken for a long one.
     texts = 2 * len(first) if len(first) < WINDOW else WORTH_AN_EXPORT
     encoder, _ = fast_encoder(model, tokenizer, args.engine, texts, args.batch_size)
     with contextlib.ExitStack() as stack:
         out = sys.stdout
         if args.output_file and runtime.rank() == 0:
-            out = stack.enter_context(whole_file(args.output_file))
+            out = stack.enter_context(atomic_file(args.output_file))
         while first:
             there = [i for i, fields in enumerate(first) if fields is not None]
             pairs = [fields for fields in first if fields is not None]
@@ -75,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

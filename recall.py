@@ -1,21 +1,21 @@
 """Recall the nearest texts of a corpus for each query, through a vector index."""
 
-import options
+from semindex import cli, flags
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
-    options.add_device(parser)
-    options.add_checkpoint(parser)
+    parser = cli.Parser(__doc__)
+    flags.add_device(parser)
+    flags.add_checkpoint(parser)
     parser.add_argument("--corpus_file", required=True, metavar="FILE", help="texts to recall from, one a line")
-    options.add_pairs(parser)
-    options.add_result_file(parser)
-    options.add_engine(parser)
-    options.add_bad_lines(parser)
-    parser.add_argument("--recall_num", type=options.positive_int, default=10, metavar="N",
+    flags.add_pairs(parser)
+    flags.add_result_file(parser)
+    flags.add_engine(parser)
+    flags.add_bad_lines(parser)
+    parser.add_argument("--recall_num", type=cli.positive_int, default=10, metavar="N",
                         help="texts to recall a query [10]")
-    options.add_index(parser)
+    flags.add_index(parser)
     parser.add_argument("--index_dir", metavar="DIR", help="keep the index there and use it again [not kept]")
     parser.add_argument("--rebuild_index", action="store_true", help="replace the index of --index_dir")
     parser.add_argument("--report_index_recall", action="store_true",
@@ -28,24 +28,23 @@ def parser() -> options.Parser:
 def main() -> None:
     """Encode, index, search, write."""
     args = parser().parse_args()
-    import runtime
-    from ann_util import IndexSettings, check_directory, recall_of_index
+    from semindex import runtime
 
     runtime.start(args.device, args.seed)
-    import trec
-    from encoder import encode, report_cut, vector_file
-    from models import semantic_index
-    from recall_files import read_inputs, write_result
-    from retrieval import open_index, ranked
-    from static_graph import fast_encoder
+    from ann_util import IndexSettings, check_directory, open_index, recall_of_index
+    from models import loading
+    from models.encoders import fast_encoder
+    from semindex.encode.encoder import encode, report_cut, vector_file
+    from semindex.search.recall_files import ranked, read_inputs, write_result
+    from semindex.text import trec
 
     queries, corpus = read_inputs(args)
     if args.index_dir:
         runtime.on_rank_0(lambda: check_directory(args.index_dir))
-    model, tokenizer = semantic_index.load(args.params_path, vars(args))
+    model, tokenizer = loading.load(args.params_path, vars(args))
     runtime.say(f"Loaded parameters from {args.params_path}")
     settings = IndexSettings.from_flags(args)
-    fingerprint = semantic_index.fingerprint(args.params_path, model, tokenizer)
+    fingerprint = loading.fingerprint(args.params_path, model, tokenizer)
     encoder, engine = fast_encoder(model, tokenizer, args.engine, len(corpus), args.batch_size)
     if engine == "int8":
         fingerprint += " int8"  # its vectors are not those of the other engines
@@ -73,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

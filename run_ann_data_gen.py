@@ -1,24 +1,25 @@
 """Make generations of negatives for train_ance.py --refresh async, from its newest checkpoint, until it ends."""
 
-import options
+from semindex import cli, flags
+from semindex.errors import UserError
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.Parser(__doc__)
-    options.add_device(parser)
+    parser = cli.Parser(__doc__)
+    flags.add_device(parser)
     parser.add_argument("--training_dir", "--save_dir", dest="training_dir", metavar="DIR",
                         help="the training's --save_dir: its newest checkpoint is used")
     parser.add_argument("--init_model_dir", "--init_from_ckpt", "--params_path", dest="init_model_dir", metavar="PATH",
                         help="use this checkpoint once, and end")
     parser.add_argument("--data_dir", metavar="DIR", help="the tokenised collection [TRAINING_DIR/collection]")
-    parser.add_argument("--poll_seconds", type=options.positive_float, default=1.0,
+    parser.add_argument("--poll_seconds", type=cli.positive_float, default=1.0,
                         help="between looks for a new checkpoint [1]")
-    parser.add_argument("--end_ann_step", "--end_output_num", dest="end_ann_step", type=options.natural, default=0,
+    parser.add_argument("--end_ann_step", "--end_output_num", dest="end_ann_step", type=cli.natural, default=0,
                         metavar="N", help="end after a checkpoint of step N or later; 0: when the training ends [0]")
-    options.add_engine(parser)
-    options.add_mining(parser.add_argument_group("negatives"))
-    options.add_index(parser)
+    flags.add_engine(parser)
+    flags.add_mining(parser.add_argument_group("negatives"))
+    flags.add_index(parser)
     group = parser.add_argument_group("vectors instead of negatives")
     group.add_argument("--inference", action="store_true",
                        help="write the vectors of all passages and queries with their ids into --output_dir, and end")
@@ -30,18 +31,18 @@ def main() -> None:
     """Watch, encode, search, publish; or encode and write."""
     args = parser().parse_args()
     if not (args.training_dir or args.init_model_dir):
-        raise options.UserError("give --training_dir, or --init_model_dir for one checkpoint")
+        raise UserError("give --training_dir, or --init_model_dir for one checkpoint")
     if args.inference != bool(args.output_dir):
-        raise options.UserError("--inference and --output_dir go together")
+        raise UserError("--inference and --output_dir go together")
     if not args.training_dir and not args.data_dir:
-        raise options.UserError("--init_model_dir needs --data_dir, or --training_dir beside it")
-    import runtime
+        raise UserError("--init_model_dir needs --data_dir, or --training_dir beside it")
+    from semindex import runtime
 
     runtime.start(args.device, args.seed)
-    import ance_generator
+    from training.negatives import generator
 
-    ance_generator.write_vectors(args) if args.inference else ance_generator.watch(args)
+    generator.write_vectors(args) if args.inference else generator.watch(args)
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

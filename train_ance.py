@@ -1,20 +1,20 @@
 """Train an encoder by ANCE: against negatives that a search with the newest encoder ranks high."""
 
-import options
+from semindex import cli, flags
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.training_parser(__doc__, learning_rate=1e-5, batch_size=32, epochs=10, needs_texts=False)
-    options.add_collection(parser)
+    parser = flags.training_parser(__doc__, learning_rate=1e-5, batch_size=32, epochs=10, needs_texts=False)
+    flags.add_collection(parser)
     group = parser.add_argument_group("negatives")
-    options.add_mining(group)
-    group.add_argument("--train_negatives", type=options.positive_int, default=1, metavar="N",
+    flags.add_mining(group)
+    group.add_argument("--train_negatives", type=cli.positive_int, default=1, metavar="N",
                        help="of them a pair meets in one step, drawn anew each time [1]")
     group.add_argument("--warmup", choices=["none", "bm25", "triples", "in_batch"], default="none",
                        help="the first generation: bm25, what keyword search finds; triples, the third column or grade "
                             "0; in_batch, other pairs' texts alone; none, what the encoder finds as it starts [none]")
-    group.add_argument("--refresh_steps", type=options.natural, default=1000, metavar="N",
+    group.add_argument("--refresh_steps", type=cli.natural, default=1000, metavar="N",
                        help="steps between generations; 0: the first one stays, a warm-up alone [1000]")
     group.add_argument("--refresh", choices=["sync", "async"], default="sync",
                        help="sync: training pauses and makes the next generation itself; async: run_ann_data_gen.py "
@@ -23,7 +23,7 @@ def parser() -> options.Parser:
     group.add_argument("--similarity", choices=["cosine", "dot"],
                        help="cosine of unit vectors, or the paper's dot product behind a linear layer and a layer norm "
                             "[cosine, or the checkpoint's]")
-    group.add_argument("--scale", type=options.positive_float,
+    group.add_argument("--scale", type=cli.positive_float,
                        help="inverse of the temperature [20 for cosine, 1 for dot]")
     group.add_argument("--in_batch", action="store_true", help="other pairs' texts are negatives too")
     return parser
@@ -32,14 +32,14 @@ def parser() -> options.Parser:
 def main() -> None:
     """Flags, data, head, one call."""
     args = parser().parse_args()
-    options.check_collection(args)
-    import runtime
+    flags.check_collection(args)
+    from semindex import runtime
 
     runtime.start(args.device, args.seed)
-    import ance_training
+    from training.negatives import ance
 
-    ance_training.run(args)
+    ance.run(args)
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

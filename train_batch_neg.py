@@ -1,16 +1,16 @@
 """Train an encoder on text pairs with in-batch negatives: lines of text<TAB>text, optionally <TAB>hard negative."""
 
-import options
+from semindex import cli, flags
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.training_parser(__doc__, learning_rate=5e-5, batch_size=32, epochs=10)
+    parser = flags.training_parser(__doc__, learning_rate=5e-5, batch_size=32, epochs=10)
     group = parser.add_argument_group("loss")
-    group.add_argument("--margin", type=options.real, default=0.2, help="taken off the positive's cosine [0.2]")
-    group.add_argument("--scale", type=options.positive_float, default=30.0, help="inverse of the temperature [30]")
+    group.add_argument("--margin", type=cli.real, default=0.2, help="taken off the positive's cosine [0.2]")
+    group.add_argument("--scale", type=cli.positive_float, default=30.0, help="inverse of the temperature [30]")
     group.add_argument("--symmetric", action="store_true", help="recall queries from positives as well")
-    group.add_argument("--false_negative_gap", type=options.real, metavar="G",
+    group.add_argument("--false_negative_gap", type=cli.real, metavar="G",
                        help="mask negatives whose cosine is above the positive's by more than G [off]")
     return parser
 
@@ -18,15 +18,15 @@ def parser() -> options.Parser:
 def main() -> None:
     """Flags, data, head, one call."""
     args = parser().parse_args()
-    import runtime
+    from semindex import runtime
 
     runtime.start(args.device, args.seed)
-    import training_setup as setup
-    from models.in_batch_negative import InBatchNegative
+    from models.heads.in_batch_negative import InBatchNegative
+    from training import setup
 
     samples = setup.read_samples(args, columns=(2, 3))
     setup.train_head(args, samples, InBatchNegative(args.margin, args.scale, args.symmetric, args.false_negative_gap))
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

@@ -1,15 +1,16 @@
 """Train an encoder on texts alone with SimCSE, a text a line; or on pairs, or text, entailed and contradicting text."""
 
-import options
+from semindex import cli, flags
+from semindex.errors import UserError
 
 
-def parser() -> options.Parser:
+def parser() -> cli.Parser:
     """Return the command line."""
-    parser = options.training_parser(__doc__, learning_rate=5e-5, batch_size=32, epochs=1)
+    parser = flags.training_parser(__doc__, learning_rate=5e-5, batch_size=32, epochs=1)
     parser.set_defaults(dropout=0.1)  # the two views differ by it alone, whatever the encoder was made with
     group = parser.add_argument_group("loss")
-    group.add_argument("--margin", type=options.real, default=0.0, help="taken off the positive's cosine [0]")
-    group.add_argument("--scale", type=options.positive_float, default=20.0, help="inverse of the temperature [20]")
+    group.add_argument("--margin", type=cli.real, default=0.0, help="taken off the positive's cosine [0]")
+    group.add_argument("--scale", type=cli.positive_float, default=20.0, help="inverse of the temperature [20]")
     group.add_argument("--infer_with_fc_pooler", action="store_true",
                        help="vectors go through the pooler's layer at inference too; left out, it serves training only "
                             "and [CLS] is taken as it is (with a linear layer behind, in training as well)")
@@ -19,17 +20,17 @@ def parser() -> options.Parser:
 def main() -> None:
     """Flags, data, head, one call."""
     args = parser().parse_args()
-    import runtime
+    from semindex import runtime
 
     runtime.start(args.device, args.seed)
-    import training_setup as setup
-    from models.simcse import SimCSE
+    from models.heads.simcse import SimCSE
+    from training import setup
 
     samples = setup.read_samples(args, columns=(1, 2, 3))
     if len(samples[0]) == 1 and not (args.dropout or args.head_dropout):
-        raise options.UserError("--dropout 0: the two views of a text would be the same; 0.1 is usual")
+        raise UserError("--dropout 0: the two views of a text would be the same; 0.1 is usual")
     setup.train_head(args, samples, SimCSE(args.margin, args.scale))
 
 
 if __name__ == "__main__":
-    options.run(main)
+    cli.run(main)

@@ -75,7 +75,7 @@ def run(data: str, out: str, method: str, seed: int, args: argparse.Namespace) -
 def ages(out: str, method: str, seeds: list[int]) -> list[int]:
     """Return the ages, in steps, that the negatives of a method's runs had at each log line."""
     sys.path.insert(0, ROOT)
-    from pictures import curves
+    from semindex.pictures import curves
 
     return [round(value) for seed in seeds
             for _, value in curves(f"{out}/{file_name(method, seed)}", ["negatives_age"]).get("negatives_age", [])]

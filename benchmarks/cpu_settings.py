@@ -31,7 +31,7 @@ SETTINGS = {
 
 def child(settings: list[str], encoder: str, pairs: int, steps: int) -> dict[str, float]:
     """Measure under some settings; called in a process that has not imported paddle."""
-    from deploy.python.serving.predictor import keep_freed_memory, prepare_environment
+    from semindex.environment import keep_freed_memory, prepare_environment
 
     if "mkl" in settings:
         prepare_environment()
@@ -52,13 +52,13 @@ def child(settings: list[str], encoder: str, pairs: int, steps: int) -> dict[str
         paddle.matmul(square, square)
     gflops = 20 * 2 * 1024**3 / (time.perf_counter() - began) / 1e9
 
-    from models import cpu
-    from models.in_batch_negative import InBatchNegative
-    from models.semantic_index import create
+    from models import cpu_layers
+    from models.heads.in_batch_negative import InBatchNegative
+    from models.loading import create
 
     model, _ = create(encoder, {}, [chr(0x4E00 + i) for i in range(1500)])
     if "layers" in settings:
-        cpu.exchange(model)
+        cpu_layers.exchange(model)
     head, optimizer = InBatchNegative(), paddle.optimizer.AdamW(parameters=model.parameters())
     model.train()
     ids = paddle.to_tensor(np.random.default_rng(0).integers(5, 1500, [2 * pairs, 16]))

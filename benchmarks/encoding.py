@@ -34,7 +34,7 @@ def recipe(checkpoint: str, threads: int) -> Encode:
     import paddle
     from paddlenlp.transformers import AutoTokenizer
 
-    from models.semantic_index import load
+    from models.loading import load
 
     paddle.base.core.set_num_threads(threads)
     model, _ = load(checkpoint, {})
@@ -76,7 +76,7 @@ def theirs(name: str, directory: str, threads: int) -> Encode:
 
 def peak(threads: int) -> float:
     """Return the operations a second of the fastest of three libraries at a product of [1024, 1024] matrices."""
-    import runtime
+    from semindex import runtime
 
     runtime.start("cpu", 0)
     import onnxruntime
@@ -124,13 +124,13 @@ def child(way: str, directory: str, args: argparse.Namespace) -> dict[str, float
     elif way == THEIRS:
         run = theirs(args.encoder, directory, args.threads)
     else:
-        import runtime
+        from semindex import runtime
 
         runtime.start("cpu", 0)
-        from data import Corpus
-        from encoder import encode, vector_file
-        from models.semantic_index import load
-        from static_graph import fast_encoder
+        from models.encoders import fast_encoder
+        from models.loading import load
+        from semindex.encode.encoder import encode, vector_file
+        from semindex.text.corpus import Corpus
 
         encoder, _ = fast_encoder(*load(checkpoint, {}), way, len(texts))
 
@@ -166,16 +166,16 @@ def measure(way: str, directory: str, args: argparse.Namespace, threads: int, pr
 
 def prepare(directory: str, args: argparse.Namespace) -> None:
     """Write a checkpoint with a vocabulary of the texts."""
-    import runtime
+    from semindex import runtime
 
     runtime.start("cpu", 0)
-    from models import semantic_index
+    from models import loading
 
     with open(args.data, encoding="utf-8") as file:
         texts = [line.strip() for _, line in zip(range(args.texts), file)]
-    model, tokenizer = semantic_index.create(args.encoder, {"output_emb_size": 0, "max_seq_length": 64}, texts)
+    model, tokenizer = loading.create(args.encoder, {"output_emb_size": 0, "max_seq_length": 64}, texts)
     os.mkdir(os.path.join(directory, "checkpoint"))
-    semantic_index.save(model, tokenizer, os.path.join(directory, "checkpoint"))
+    loading.save(model, tokenizer, os.path.join(directory, "checkpoint"))
 
 
 def main() -> None:

@@ -24,15 +24,16 @@ sys.path.insert(0, ROOT)
 
 def child(encoder: str, batch: int, flags: dict[str, bool], chunk: int) -> dict[str, float]:
     """Take two steps, one of a large batch; return megabytes, and seconds of the last for each 64 pairs."""
-    import runtime
+    from semindex import runtime
 
     runtime.start("cpu", 0)
     import paddle
 
     from data import TrainingSet
-    from models.in_batch_negative import InBatchNegative
-    from models.semantic_index import create
-    from trainer import Schedule, Trainer
+    from models.heads.in_batch_negative import InBatchNegative
+    from models.loading import create
+    from training.schedule import Schedule
+    from training.trainer import Trainer
 
     rng = np.random.default_rng(0)
     pairs = [["".join(map(chr, rng.integers(0x4E00, 0x4E00 + 1000, 22))) for _ in range(2)] for _ in range(batch)]
@@ -45,7 +46,7 @@ def child(encoder: str, batch: int, flags: dict[str, bool], chunk: int) -> dict[
         model.train()
         for _ in range(2 if batch == 64 else 1):
             began = time.perf_counter()
-            trainer.update([data.batch(data.plan(0)[0])])
+            trainer.step.update(0, [data.batch(data.plan(0)[0])])
     return {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "allocated": paddle.base.core.host_memory_stat_peak_value("Allocated", 0) / 2**20,
             "seconds": (time.perf_counter() - began) * 64 / batch}

@@ -17,7 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from ann_util import ExactIndex, HnswIndex, Index, IndexSettings, recall_of_index
+from ann_util import ExactIndex, HnswIndex, IndexSettings, recall_of_index
+from semindex.search.index import VectorIndex
 
 
 def clustered(count: int, rng: np.random.Generator, centres: np.ndarray, basis: np.ndarray) -> np.ndarray:
@@ -59,16 +60,16 @@ def main() -> None:
         centres /= np.linalg.norm(centres, axis=1, keepdims=True)
         vectors = clustered(size, rng, centres, basis)
         queries = clustered(1000, rng, centres, basis)
-        exact = ExactIndex(vectors)
+        exact = ExactIndex.build(vectors)
         began = time.perf_counter()
         hnsw = HnswIndex.build(vectors, IndexSettings("hnsw", capacity=size))
         build = time.perf_counter() - began
 
-        def alone(index: Index, queries: np.ndarray = queries) -> None:
+        def alone(index: VectorIndex, queries: np.ndarray = queries) -> None:
             for row in range(100):
                 index.search(queries[row : row + 1], args.recall_num)
 
-        def batch(index: Index, queries: np.ndarray = queries) -> None:
+        def batch(index: VectorIndex, queries: np.ndarray = queries) -> None:
             index.search(queries, args.recall_num)
 
         one = [seconds(lambda i=i: alone(i), args.repeats) * 10 for i in (exact, hnsw)]  # type: ignore[misc]

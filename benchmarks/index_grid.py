@@ -78,7 +78,7 @@ def main() -> None:
     build, search = overhead(*make(args.small), args.repeats)
     print(f"over bare hnswlib, {args.small:,} vectors, one thread: build {build:.3f}, search {search:.3f}\n")
     vectors, queries = make(args.size)
-    truth, _ = ExactIndex(vectors).search(queries, 50)
+    truth, _ = ExactIndex.build(vectors).search(queries, 50)
     print("| M | ef_construction | build, s | ef | recall@50 | queries/s |\n|---:|---:|---:|---:|---:|---:|")
     points: dict[str, list[tuple[float, float, int]]] = {}
     for m, construction in [*((m, 200) for m in LINKS), (100, 100)]:

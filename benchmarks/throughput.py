@@ -50,10 +50,10 @@ def child(engine: str, directory: str, encoder: str, threads: int, tokens: int) 
     elif engine == "dynamic graph":
         import paddle
 
-        import runtime
+        from semindex import runtime
 
         runtime.start("cpu", 0)
-        from models.semantic_index import load
+        from models.loading import load
 
         model, _ = load(os.path.join(directory, "checkpoint"), {})
 
@@ -61,13 +61,13 @@ def child(engine: str, directory: str, encoder: str, threads: int, tokens: int) 
             with paddle.no_grad():
                 return model(paddle.to_tensor(ids)).numpy()
     else:
-        from deploy.python.serving import predictor
+        from semindex.encode import engines
 
         exported = os.path.join(directory, "export")
         if engine == "Paddle Inference":
-            run = predictor.paddle_engine(exported, "cpu", "fp32", threads)
+            run = engines.paddle_engine(exported, "cpu", "fp32", threads)
         else:
-            run = predictor.onnx_engine(exported, predictor.INT8 if engine == "int8" else predictor.ONNX, threads)
+            run = engines.onnx_engine(exported, engines.INT8 if engine == "int8" else engines.ONNX, threads)
     found = {}
     for batch in (1, 32):
         ids = np.random.default_rng(0).integers(5, 1000, [batch, tokens])
@@ -82,16 +82,16 @@ def child(engine: str, directory: str, encoder: str, threads: int, tokens: int) 
 
 def prepare(directory: str, encoder: str) -> None:
     """Write a checkpoint and its export."""
-    import runtime
+    from semindex import runtime
 
     runtime.start("cpu", 0)
-    from models import semantic_index
-    from static_graph import export
+    from models import loading
+    from models.export import export
 
     texts = [chr(0x4E00 + i) for i in range(1395)]
-    model, tokenizer = semantic_index.create(encoder, {"output_emb_size": 0}, texts)
+    model, tokenizer = loading.create(encoder, {"output_emb_size": 0}, texts)
     os.mkdir(os.path.join(directory, "checkpoint"))
-    semantic_index.save(model, tokenizer, os.path.join(directory, "checkpoint"))
+    loading.save(model, tokenizer, os.path.join(directory, "checkpoint"))
     model.eval()
     export(model, tokenizer, os.path.join(directory, "export"), ("onnx", "int8"), encoder)
 

@@ -34,22 +34,23 @@ def read(path: str, count: int) -> list[list[str]]:
 
 def ours(pairs: list[list[str]], args: argparse.Namespace, directory: str, plain: bool) -> list[float]:
     """Return the seconds of each step of our trainer."""
-    import runtime
+    from semindex import runtime
 
     if plain:
         import paddle
 
-        from models import cpu
+        from models import cpu_layers
 
         paddle.base.core.set_num_threads(args.threads)
-        cpu.exchange = lambda model: None  # type: ignore[assignment]
+        cpu_layers.exchange = lambda model: None  # type: ignore[assignment]
     else:
         runtime.start("cpu", 0)
     from data import TrainingSet
-    from models.in_batch_negative import InBatchNegative
-    from models.semantic_index import create
-    from trainer import Schedule, Trainer
-    from training_setup import chunk_size
+    from models.heads.in_batch_negative import InBatchNegative
+    from models.loading import create
+    from training.schedule import Schedule
+    from training.setup import chunk_size
+    from training.trainer import Trainer
 
     model, tokenizer = create(args.encoder, {"output_emb_size": 0, "max_seq_length": 48},
                               [text for pair in pairs for text in pair], head_dropout=0.0)
@@ -60,8 +61,7 @@ def ours(pairs: list[list[str]], args: argparse.Namespace, directory: str, plain
     seconds = []
     for samples in data.plan(0)[: args.steps + WARM_UP]:
         began = time.perf_counter()
-        trainer.update([data.batch(samples)])
-        trainer.step += 1
+        trainer.step.update(0, [data.batch(samples)])
         seconds.append(time.perf_counter() - began)
     return seconds[WARM_UP:]
 
@@ -130,7 +130,7 @@ def main() -> None:
         return
     found: dict[str, list[float]] = {way: [] for way in args.ways}
     with tempfile.TemporaryDirectory() as directory:
-        from models.scratch import make_vocabulary
+        from models.weights.scratch import make_vocabulary
 
         with open(os.path.join(directory, "vocab.txt"), "w", encoding="utf-8") as file:
             file.writelines(f"{token}\n" for token in make_vocabulary(text for pair in pairs for text in pair))

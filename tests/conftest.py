@@ -13,7 +13,7 @@ SHARED = Path(os.environ.get("SEMANTIC_INDEX_DATA", ROOT.parent / "shared" / "da
 # One thread each: tests run beside others, and two processes on two cores are no faster with more.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import runtime  # noqa: E402
+from semindex import runtime  # noqa: E402
 
 runtime.start("cpu", 0)
 

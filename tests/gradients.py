@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import runtime
+from semindex import runtime
 
 runtime.start("cpu", 5)
 
@@ -13,12 +13,13 @@ import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
 from data import TrainingSet  # noqa: E402
-from models.ance import Ance  # noqa: E402
-from models.hardest_negative import HardestNegative  # noqa: E402
-from models.in_batch_negative import InBatchNegative  # noqa: E402
-from models.semantic_index import create  # noqa: E402
-from models.simcse import SimCSE  # noqa: E402
-from trainer import Schedule, Trainer  # noqa: E402
+from models.heads.ance import Ance  # noqa: E402
+from models.heads.hardest_negative import HardestNegative  # noqa: E402
+from models.heads.in_batch_negative import InBatchNegative  # noqa: E402
+from models.heads.simcse import SimCSE  # noqa: E402
+from models.loading import create  # noqa: E402
+from training.schedule import Schedule  # noqa: E402
+from training.trainer import Trainer  # noqa: E402
 
 SAMPLES = [[f"第{i}个问题 {i * 7}", f"问题的第{i}种说法 {i * 7}", f"另一件事{i % 3}"] for i in range(11)]
 HEADS = {"in-batch": InBatchNegative(symmetric=True), "hardest": HardestNegative(0.9), "simcse": SimCSE(),
@@ -39,9 +40,9 @@ for head in HEADS:
         (samples,) = data.plan(0)
         assert len(samples) == 11  # five on one process, six on the other
         kept = {}
-        trainer.optimizer.step = lambda kept=kept, model=model: kept.update(
+        trainer.step.optimizer.step = lambda kept=kept, model=model: kept.update(
             (name, p.grad.numpy()) for name, p in model.named_parameters() if p.grad is not None)
-        kept["loss"] = np.array([trainer.update([data.batch(np.asarray(samples))])])
+        kept["loss"] = np.array([trainer.step.update(0, [data.batch(np.asarray(samples))])])
         found[f"{head}, {way}"] = kept
 if runtime.rank() == 0:
     paddle.save(found, sys.argv[1])

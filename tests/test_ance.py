@@ -6,15 +6,16 @@ import numpy as np
 import paddle
 import pytest
 
-import collection as collections
-from ance_data import AnceTrainingSet
-from collection import Sources
-from generations import Generation, Generations
-from models.ance import Ance
-from models.in_batch_negative import InBatchNegative
-from models.semantic_index import create, load, save
-from options import UserError
-from trainer import Schedule, Trainer
+from models.heads.ance import Ance
+from models.heads.in_batch_negative import InBatchNegative
+from models.loading import create, load, save
+from semindex.collection import store as collections
+from semindex.collection.store import Sources
+from semindex.errors import UserError
+from training.negatives.generations import Generation, Generations
+from training.negatives.training_set import AnceTrainingSet
+from training.schedule import Schedule
+from training.trainer import Trainer
 
 
 def vectors(columns, samples=5, width=7, seed=0):
@@ -94,7 +95,7 @@ def test_the_papers_encoder_ends_in_a_layer_norm(tmp_path):
     with pytest.raises(UserError, match="--similarity cosine contradicts the checkpoint"):
         load(str(tmp_path / "c"), {"similarity": "cosine"})
     with pytest.raises(UserError, match="go on with train_ance.py"):
-        again.settle_for("in_batch_negative")
+        again.set_head("in_batch_negative")
 
 
 def test_lamb_takes_steps_of_the_trust_ratio(tmp_path):
@@ -109,10 +110,10 @@ def test_lamb_takes_steps_of_the_trust_ratio(tmp_path):
     before = {name: p.numpy().copy() for name, p in model.named_parameters()}
     batch = trainer.data.batch(trainer.data.plan(0)[0])
     kept = {}
-    step = trainer.optimizer.step
-    trainer.optimizer.step = lambda: (kept.update((name, p.grad.numpy().copy()) for name, p in model.named_parameters()
+    step = trainer.step.optimizer.step
+    trainer.step.optimizer.step = lambda: (kept.update((name, p.grad.numpy().copy()) for name, p in model.named_parameters()
                                                   if p.grad is not None), step())[1]
-    first = trainer.update([batch])
+    first = trainer.step.update(0, [batch])
     checked = 0
     for name, p in model.named_parameters():
         if name not in kept or not np.linalg.norm(before[name]) or np.abs(kept[name]).min() < 1e-4:
@@ -122,7 +123,7 @@ def test_lamb_takes_steps_of_the_trust_ratio(tmp_path):
         np.testing.assert_allclose(before[name] - p.numpy(), moved, rtol=2e-2, atol=1e-6, err_msg=name)
         checked += 1
     assert checked >= 1
-    assert trainer.update([batch]) < first
+    assert trainer.step.update(0, [batch]) < first
 
 
 # --- data and generations -------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ def test_a_batch_has_the_passages_of_its_documents(data):
     first = data.collection.first_passage
     assert data.columns == 3  # no generation yet: queries and the positives' two passages
     negatives = np.array([[5, 6], [4, 7], [5, 8], [6, 7], [7, 4]], np.int32)
-    data.take(0, negatives)
+    data.use(0, negatives)
     assert data.columns == 1 + 3 * 2
     samples = np.array([3, 0, 4])
     batch = data.batch(samples)
@@ -192,4 +193,4 @@ def test_generations_are_whole_or_absent(tmp_path):
 
 def test_negatives_of_other_data_are_refused(data):
     with pytest.raises(UserError, match="generation 3 has negatives of 7 pairs, the training has 5"):
-        data.take(3, np.zeros([7, 2], np.int32))
+        data.use(3, np.zeros([7, 2], np.int32))

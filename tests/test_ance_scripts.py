@@ -14,8 +14,8 @@ import paddle
 import pytest
 from conftest import ROOT, SUBJECTS, fail, launch, succeed
 
-import collection as collections
-from generations import Generations
+from semindex.collection import store as collections
+from training.negatives.generations import Generations
 
 pytestmark = pytest.mark.slow
 ANCE = ["train_ance.py", "--device", "cpu", "--model_name_or_path", "scratch-1x32", "--output_emb_size", 16,

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ann_util import EXACT_UP_TO, ExactIndex, IndexSettings, TextIndex, build_index, recall_of_index
-from data import Corpus
-from options import UserError
+from semindex.errors import UserError
+from semindex.text.corpus import Corpus
 
 
 def unit(rows, width=16, seed=0):
@@ -26,13 +26,13 @@ def test_both_kinds_find_what_a_matrix_product_finds(kind):
 
 def test_exact_search_goes_through_blocks(monkeypatch):
     vectors, queries = unit(70_000, 4), unit(300, 4, seed=1)
-    ids, scores = ExactIndex(vectors).search(queries, 5)
+    ids, scores = ExactIndex.build(vectors).search(queries, 5)
     np.testing.assert_allclose(scores, -np.sort(-(queries @ vectors.T), axis=1)[:, :5], atol=1e-6)
 
 
 def test_equal_scores_come_in_order_of_id():
     vectors = np.repeat(unit(1), 30, axis=0)
-    ids, _ = ExactIndex(vectors).search(vectors[:2], 30)
+    ids, _ = ExactIndex.build(vectors).search(vectors[:2], 30)
     assert ids.tolist() == [list(range(30))] * 2
 
 
@@ -72,7 +72,7 @@ def test_unreachable_texts_are_found_by_the_exact_fallback():
     index.graph = Broken()
     queries = unit(5, seed=1)
     ids, scores = index.search(queries, 20)
-    truth, best = ExactIndex(unit(200)).search(queries, 20)
+    truth, best = ExactIndex.build(unit(200)).search(queries, 20)
     assert (ids == truth).all()
     np.testing.assert_allclose(scores, best, atol=1e-6)
 
@@ -91,15 +91,16 @@ def test_capacity_grows_with_the_corpus():
 
 def test_one_thread_builds_the_same_graph(tmp_path):
     for name in "ab":
-        build_index(unit(800), IndexSettings("hnsw", threads=1)).save(str(tmp_path / name))
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+        (tmp_path / name).mkdir()
+        assert build_index(unit(800), IndexSettings("hnsw", threads=1)).save(str(tmp_path / name)) == ["index.bin"]
+    assert (tmp_path / "a" / "index.bin").read_bytes() == (tmp_path / "b" / "index.bin").read_bytes()
 
 
 def test_recall_of_index():
     vectors = unit(300)
     index = build_index(vectors, IndexSettings("hnsw"))
     assert recall_of_index(index, unit(20, seed=1), 10) > 0.95
-    np.testing.assert_array_equal(index.exact().vectors, vectors)
+    np.testing.assert_array_equal(index.exact().rows, vectors)
     assert recall_of_index(index.exact(), unit(20, seed=1), 10) == 1
     poor = build_index(unit(3000), IndexSettings("hnsw", m=2, ef=10, ef_construction=2))
     assert recall_of_index(poor, unit(20, seed=1), 10) < 0.9

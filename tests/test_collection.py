@@ -6,12 +6,12 @@ import os
 import numpy as np
 import pytest
 
-import collection as collections
-import trec
-from collection import Sources, split_long
-from deploy.python.serving.ragged import Ragged
-from models.semantic_index import create
-from options import UserError
+from models.loading import create
+from semindex.collection import store as collections
+from semindex.collection.store import Sources, split_long
+from semindex.errors import UserError
+from semindex.text import trec
+from semindex.text.ragged import Ragged
 
 DOCUMENTS = [("D1", "怎么退款" * 10), ("D2", "短"), ("D3", ""), ("D4", "怎么退款" * 10), ("D5", "很长的文章" * 40)]
 QUERIES = [("q1", "退款"), ("q2", "短"), ("d1", "文章")]

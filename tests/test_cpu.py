@@ -5,8 +5,8 @@ import paddle
 import pytest
 from paddle import nn
 
-from models import cpu
-from models.semantic_index import create
+from models import cpu_layers
+from models.loading import create
 
 TEXTS = ["信用卡丢了怎么挂失", "卡找不到了", "怎么查快递到哪了，急", "退押金"]
 
@@ -36,9 +36,9 @@ def test_exchanged_layers_compute_the_same(pooling):
         p.set_value(p + 0.05 * paddle.randn(p.shape))  # biases and norms are 0 and 1 when new
     ids, names = batch(tokenizer), list(model.state_dict())
     before, theirs = gradients(model, ids)
-    cpu.exchange(model)
+    cpu_layers.exchange(model)
     kinds = {type(layer) for layer in model.sublayers()}
-    assert {cpu.Linear, cpu.LayerNorm, cpu.Dropout, cpu.SelfAttention} <= kinds and nn.Linear not in kinds
+    assert {cpu_layers.Linear, cpu_layers.LayerNorm, cpu_layers.Dropout, cpu_layers.SelfAttention} <= kinds and nn.Linear not in kinds
     after, ours = gradients(model, ids)
     assert list(model.state_dict()) == names and ours.keys() == theirs.keys() and len(ours) > 30
     np.testing.assert_allclose(after, before, atol=1e-6)
@@ -51,7 +51,7 @@ def test_gradients_are_the_slopes(layer):
     """Against differences of the function itself, not of paddle's own gradient."""
     paddle.seed(1)
     module = nn.Linear(5, 3) if layer == "Linear" else nn.LayerNorm(5)
-    module.__class__ = getattr(cpu, layer)
+    module.__class__ = getattr(cpu_layers, layer)
     for p in module.parameters():
         p.set_value(paddle.randn(p.shape))
     x = paddle.randn([2, 4, 5])
@@ -76,7 +76,7 @@ def test_gradients_are_the_slopes(layer):
 def test_dropout_keeps_share_mean_and_scale(rate):
     paddle.seed(2)
     x = paddle.ones([400, 1000])
-    out = cpu.dropout(x, rate).numpy()
+    out = cpu_layers.dropout(x, rate).numpy()
     kept = out[out > 0]
     assert abs((out == 0).mean() - rate) < 5 * (rate * (1 - rate) / out.size) ** 0.5 + 1 / 65536
     assert len(np.unique(kept)) == 1 and kept[0] == pytest.approx(1 / (1 - rate), rel=1e-4)
@@ -89,28 +89,28 @@ def test_dropout_follows_paddles_generator():
     x = paddle.ones([50, 50])
     paddle.seed(4)
     state = paddle.get_rng_state()
-    first, second = cpu.dropout(x, 0.3).numpy(), cpu.dropout(x, 0.3).numpy()
+    first, second = cpu_layers.dropout(x, 0.3).numpy(), cpu_layers.dropout(x, 0.3).numpy()
     assert (first != second).any()
     paddle.set_rng_state(state)
-    np.testing.assert_array_equal(cpu.dropout(x, 0.3).numpy(), first)
+    np.testing.assert_array_equal(cpu_layers.dropout(x, 0.3).numpy(), first)
 
 
 def test_no_dropout_outside_training_and_none_at_rate_nought():
     layer = nn.Dropout(0.5)
-    layer.__class__ = cpu.Dropout
+    layer.__class__ = cpu_layers.Dropout
     layer.eval()
     x = paddle.randn([3, 3])
     np.testing.assert_array_equal(layer(x).numpy(), x.numpy())
-    np.testing.assert_array_equal(cpu.dropout(x, 0.0).numpy(), x.numpy())
-    assert not cpu.dropout(x, 1.0).numpy().any()
+    np.testing.assert_array_equal(cpu_layers.dropout(x, 0.0).numpy(), x.numpy())
+    assert not cpu_layers.dropout(x, 1.0).numpy().any()
 
 
 def test_an_exchanged_model_still_becomes_a_static_graph(tmp_path):
     paddle.seed(0)
     model, tokenizer = create("scratch-1x32", {"output_emb_size": 8}, TEXTS)
-    cpu.exchange(model)
+    cpu_layers.exchange(model)
     model.eval()
-    from static_graph import export
+    from models.export import export
 
     found = export(model, tokenizer, str(tmp_path / "export"), (), "here")
     assert found["paddle"][0] < 1e-5
@@ -118,7 +118,7 @@ def test_an_exchanged_model_still_becomes_a_static_graph(tmp_path):
 
 def test_only_plain_layers_are_exchanged():
     special = nn.Sequential(nn.LayerNorm([2, 3]), nn.Dropout(0.1, axis=0), nn.Linear(2, 2, bias_attr=False))
-    cpu.exchange(special)
+    cpu_layers.exchange(special)
     assert type(special[0]) is nn.LayerNorm and type(special[1]) is nn.Dropout
     x = paddle.randn([3, 2])
     plain = copy.deepcopy(special[2])

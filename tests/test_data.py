@@ -5,19 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import (
-    Corpus,
-    Lines,
-    Neighbours,
-    Ragged,
-    TrainingSet,
-    deal_without_duplicates,
-    group_pairs,
-    read_corpus,
-    read_rows,
-    read_table,
-)
-from options import UserError
+from data import Neighbours, TrainingSet, deal_without_duplicates
+from semindex.errors import UserError
+from semindex.text.corpus import Corpus, read_corpus
+from semindex.text.ragged import Ragged
+from semindex.text.tables import ReadReport, group_pairs, read_rows, read_table
 
 
 def write(tmp_path, content, name="f.csv"):
@@ -216,7 +208,7 @@ def test_neighbours_of_a_batch_that_knows_none():
 
 def test_read_rows_streams(tmp_path):
     path = write(tmp_path, "a\tb\nbad\n")
-    lines = Lines(path)
+    lines = ReadReport(path)
     rows = read_rows(path, (2,), lines=lines)
     assert next(rows) == (1, ["a", "b"])
     with pytest.raises(UserError):

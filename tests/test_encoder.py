@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from conftest import ROOT, fail, run, succeed
 
-import encoder
-from data import Corpus
-from deploy.python.serving.ragged import by_length
-from deploy.python.serving.text_encoder import TextEncoder
-from encoder import dynamic, encode, tokens_ahead, vector_file
-from models.semantic_index import load
-from options import UserError
-from static_graph import fast_encoder
-from vector_file import VectorFile
+from models.encoders import dynamic, fast_encoder
+from models.loading import load
+from semindex.encode import encoder
+from semindex.encode.encoder import encode, tokens_ahead, vector_file
+from semindex.encode.text_encoder import TextEncoder
+from semindex.encode.vector_file import VectorFile
+from semindex.errors import UserError
+from semindex.text.corpus import Corpus
+from semindex.text.ragged import by_length
 
 TEXTS = [f"第{i}条文本" + "问题" * (i % 9) for i in range(50)]
 
@@ -154,12 +154,12 @@ def test_no_room_is_told_before_anything_is_computed(tmp_path):
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-import runtime
+from semindex import runtime
 runtime.start("cpu", 0)
-import encoder, vector_file
+from semindex.encode import encoder, vector_file
 encoder.WINDOW, vector_file.FLUSH_SECONDS = 4, -1
-from models import semantic_index
-load = semantic_index.load
+from models import loading
+load = loading.load
 windows, fatal = 0, int(sys.argv[2])
 def loaded(*args):
     model, tokenizer = load(*args)
@@ -173,12 +173,12 @@ def loaded(*args):
                 os.kill(os.getpid(), signal.SIGKILL)
             return tokenizer(texts)
     return model, Counting()
-semantic_index.load = loaded
-import options
+loading.load = loaded
+from semindex import cli
 sys.argv = sys.argv[3:]
 import recall, inference
 try:
-    options.run({"recall.py": recall, "inference.py": inference}[sys.argv[0]].main)
+    cli.run({"recall.py": recall, "inference.py": inference}[sys.argv[0]].main)
 finally:
     print("windows", windows)
 """

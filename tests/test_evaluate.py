@@ -8,9 +8,10 @@ import sys
 import pytest
 from conftest import ROOT, fail, run, succeed
 
-import data
-import metrics
-from options import UserError
+from semindex.errors import UserError
+from semindex.measure import hits as metrics
+from semindex.text import results
+from semindex.text.tables import ReadReport
 
 
 def files(tmp_path, pairs, results):
@@ -210,15 +211,15 @@ def test_a_large_file_is_read_as_a_small_one(tmp_path):
     """Several blocks, queries across their borders; a flaw behind the first block neither loses nor repeats one."""
     path = tmp_path / "result"
     rows = [(f"问题{i}", [(f"第{j}个答案" * 3, 1 - j / 100) for j in range(20)]) for i in range(3000)]
-    metrics.write_recall_result(path, rows)
+    results.write_recall_result(path, rows)
     assert os.path.getsize(path) > 2 * 2**20
     expected = [(query, [text for text, _ in found]) for query, found in rows]
-    assert list(metrics.read_recall_result(str(path))) == expected
+    assert list(results.read_recall_result(str(path))) == expected
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[50_000] = "问题\t坏的"
     path.write_text("\n".join(lines), encoding="utf-8")
-    count = data.Lines(str(path))
-    assert [query for query, _ in metrics.read_recall_result(str(path), True, count)] == [query for query, _ in rows]
+    count = ReadReport(str(path))
+    assert [query for query, _ in results.read_recall_result(str(path), True, count)] == [query for query, _ in rows]
     assert count.bad == 1
     with pytest.raises(UserError, match="result:50001: 2 columns"):
-        list(metrics.read_recall_result(str(path)))
+        list(results.read_recall_result(str(path)))

@@ -26,9 +26,10 @@ def exported(checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory):
-    """The deploy folder alone, elsewhere, where importing paddlenlp fails."""
+    """The deploy folder and the library alone, elsewhere, where importing paddlenlp fails."""
     folder = tmp_path_factory.mktemp("serving")
-    shutil.copytree(ROOT / "deploy" / "python", folder / "python")
+    shutil.copytree(ROOT / "deploy" / "python", folder / "deploy" / "python")
+    shutil.copytree(ROOT / "semindex", folder / "semindex")
     (folder / "blocked" / "paddlenlp").mkdir(parents=True)
     (folder / "blocked" / "paddlenlp" / "__init__.py").write_text("raise ImportError('paddlenlp is not here')")
     return folder
@@ -36,7 +37,7 @@ def serving(tmp_path_factory):
 
 def deployed(serving, *flags, code=0):
     env = os.environ | {"PYTHONPATH": str(serving / "blocked")}
-    done = subprocess.run([sys.executable, str(serving / "python" / "predict.py"), *map(str, flags)], env=env,
+    done = subprocess.run([sys.executable, str(serving / "deploy" / "python" / "predict.py"), *map(str, flags)], env=env,
                           capture_output=True, text=True, timeout=200, cwd=serving)
     assert done.returncode == code, done.stdout + done.stderr
     return done
@@ -59,7 +60,7 @@ def test_four_ways_agree_and_rank_alike(checkpoint, exported, serving, toy, tmp_
         norms = np.linalg.norm(vectors[name], axis=1)
         assert (np.einsum("ij,ij->i", truth, vectors[name]) / norms).min() >= least, name
     assert not np.array_equal(vectors["int8"], vectors["onnx"])  # it was really quantised
-    ranks = {name: ExactIndex(found[QUERIES:]).search(found[:QUERIES], 10)[0] for name, found in vectors.items()}
+    ranks = {name: ExactIndex.build(found[QUERIES:]).search(found[:QUERIES], 10)[0] for name, found in vectors.items()}
     for name in ("paddle", "onnx"):
         np.testing.assert_array_equal(ranks[name], ranks["dynamic"])
 

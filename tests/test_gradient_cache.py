@@ -2,15 +2,16 @@ import numpy as np
 import paddle
 import pytest
 
-import gradient_cache
 from data import TrainingSet
-from models import similarity
-from models.ance import Ance
-from models.hardest_negative import HardestNegative
-from models.in_batch_negative import InBatchNegative
-from models.semantic_index import create
-from models.simcse import SimCSE
-from trainer import Schedule, Trainer
+from models.heads import similarity
+from models.heads.ance import Ance
+from models.heads.hardest_negative import HardestNegative
+from models.heads.in_batch_negative import InBatchNegative
+from models.heads.simcse import SimCSE
+from models.loading import create
+from training import gradient_cache
+from training.schedule import Schedule
+from training.trainer import Trainer
 
 HEADS = {
     "in-batch": lambda: InBatchNegative(margin=0.1, symmetric=True),
@@ -36,7 +37,7 @@ def gradients(tmp_path, head, rate=0.0, chunk=5, columns=3, **schedule):
     data = TrainingSet.from_samples(samples, tokenizer, 11, seed=2, chunk=chunk)
     trainer = Trainer(model, tokenizer, head, data, Schedule(str(tmp_path), **schedule))
     paddle.seed(7)
-    loss = trainer.backward(data.batch(data.plan(0)[0]), 1.0)
+    loss = trainer.step.backward(data.batch(data.plan(0)[0]), 1.0)
     return loss, {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -114,18 +115,19 @@ def allocated(samples, **schedule):
     code = f"""
 import json, sys
 sys.path.insert(0, {str(ROOT)!r})
-import runtime
+from semindex import runtime
 runtime.start("cpu", 0)
 import paddle
 from data import TrainingSet
-from models.in_batch_negative import InBatchNegative
-from models.semantic_index import create
-from trainer import Schedule, Trainer
+from models.heads.in_batch_negative import InBatchNegative
+from models.loading import create
+from training.schedule import Schedule
+from training.trainer import Trainer
 texts = [["%06d" % i + "问" * 8, "%06d" % i + "答" * 8] for i in range({samples})]
 model, tokenizer = create("scratch-1x64", {{"output_emb_size": 16, "max_seq_length": 16}}, texts[0])
 data = TrainingSet.from_samples(texts, tokenizer, {samples}, chunk=64)
 trainer = Trainer(model, tokenizer, InBatchNegative(), data, Schedule("unused", **{schedule!r}))
-trainer.update([data.batch(data.plan(0)[0])])
+trainer.step.update(0, [data.batch(data.plan(0)[0])])
 print(paddle.base.core.host_memory_stat_peak_value("Allocated", 0))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)

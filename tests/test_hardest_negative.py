@@ -2,7 +2,7 @@ import numpy as np
 import paddle
 import pytest
 
-from models.hardest_negative import HardestNegative
+from models.heads.hardest_negative import HardestNegative
 
 
 def vectors(similarity):

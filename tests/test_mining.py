@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from mining import Known, MiningRules, documents_of, mine, report
-from options import UserError
+from semindex.collection.ranking import documents_of
+from semindex.errors import UserError
+from training.negatives.mining import Known, MiningRules, mine, report
 
 RANKED = np.array([[0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1, 0]])
 SCORES = np.array([np.linspace(0.9, 0.2, 8), np.linspace(-0.2, -0.9, 8)], np.float32)

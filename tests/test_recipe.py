@@ -60,7 +60,7 @@ def test_two_processes_rank_as_one(toy, tmp_path):
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """An ERNIE directory as paddlenlp keeps it, and weights with nothing but the recipe's names."""
-    from models.semantic_index import create
+    from models.loading import create
 
     folder = tmp_path_factory.mktemp("published")
     texts = ["信用卡丢了怎么办", "退款什么时候到账"]

@@ -8,9 +8,9 @@ import numpy as np
 import paddle
 import pytest
 
-from models import scratch, semantic_index
-from models.semantic_index import create, fingerprint, load, save
-from options import UserError
+from models.loading import create, fingerprint, load, save
+from models.weights import paddlenlp, scratch
+from semindex.errors import UserError
 
 TEXTS = ["我的银行卡丢了怎么办", "忘记密码", "快递一直不动，是不是丢件了？想投诉", "改签"]
 
@@ -192,7 +192,7 @@ def test_defaults_are_the_recipes_for_a_pretrained_encoder(tmp_path):
 
 @pytest.mark.parametrize("name", ["no-such-model", "ernie-3.0-medium-zh", "someone/some-model"])
 def test_unknown_names_fail_in_seconds_and_say_how_to_go_on(name, monkeypatch):
-    monkeypatch.setattr(semantic_index, "_reachable", lambda name: False)
+    monkeypatch.setattr(paddlenlp, "_reachable", lambda name: False)
     began = time.perf_counter()
     with pytest.raises(UserError, match=f"{name}: not a local directory.*network failed; give a local directory"):
         create(name, {})

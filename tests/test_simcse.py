@@ -6,10 +6,12 @@ import pytest
 from conftest import FRAMES, SUBJECTS
 
 from data import TrainingSet
-from models.semantic_index import SemanticIndex, create, load, save
-from models.simcse import SimCSE
-from options import UserError
-from trainer import Schedule, Trainer, train
+from models.heads.simcse import SimCSE
+from models.loading import create, load, save
+from models.semantic_index import SemanticIndex
+from semindex.errors import UserError
+from training.schedule import Schedule
+from training.trainer import Trainer, train
 
 TEXTS = [frame.format(subject) for subject in SUBJECTS for frame in FRAMES][:24]
 
@@ -32,8 +34,8 @@ def test_the_two_views_differ_by_dropout_alone(tmp_path):
         model.dropout.p = 0.0  # dropout inside the encoder is what tells the views apart
         trainer = Trainer(model, tokenizer, Looking(), data, Schedule(str(tmp_path)))
         model.train()
-        trainer.loss(data.batch(np.arange(8)))
-        first, second = (v.numpy() for v in trainer.head.seen)
+        trainer.step.loss(data.batch(np.arange(8)))
+        first, second = (v.numpy() for v in trainer.step.head.seen)
         assert np.allclose(first, second, atol=1e-6) == same
         assert (np.einsum("ij,ij->i", first, second) > 0.5).all()
 
@@ -86,7 +88,7 @@ def test_infer_with_fc_pooler(tmp_path, given, size, inference, training):
     assert json.loads((tmp_path / "out" / "semantic_index.json").read_text())["training_pooling"] == training
     again, _ = load(str(tmp_path / "out"), {})
     np.testing.assert_allclose(again(ids).numpy(), model(ids).numpy(), atol=1e-6)
-    again.settle_for("in_batch_negative")  # other heads train what inference uses
+    again.set_head("in_batch_negative")  # other heads train what inference uses
     assert again.settings.training_pooling == "" and isinstance(again, SemanticIndex)
     assert again.ptm.pooler.dense.weight.stop_gradient == (inference != "pooler")
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from paddlenlp.transformers import BertTokenizer, ErnieTokenizer
 from tokenizers import Regex, normalizers, pre_tokenizers
 
-from deploy.python.serving.wordpiece import PLAIN, split_words
-from models.scratch import make_vocabulary
-from text_tokenizer import TextTokenizer
+from models.weights.scratch import make_vocabulary
+from semindex.text.tokenizer import TextTokenizer
+from semindex.text.wordpiece import PLAIN, split_words
 
 TEXTS = [
     "我的银行卡丢了怎么办", "APP打不开，提示error 404", "余额￥100.50→转账½", "Ünïcödé Straße İstanbul ΣΑΣ", "", " ", "😀👍🏽开心🫨",

@@ -10,14 +10,17 @@ from conftest import FRAMES, SUBJECTS
 from paddle import nn
 
 from ann_util import IndexSettings
-from checkpoints import Checkpoints
-from data import Corpus, TrainingSet
-from models.in_batch_negative import InBatchNegative
-from models.semantic_index import create, load
-from options import UserError
-from retrieval import DevRecall
-from trainer import Schedule, Trainer, train
-from training_watch import Watch
+from data import TrainingSet
+from models.heads.head import Head
+from models.heads.in_batch_negative import InBatchNegative
+from models.loading import create, load
+from semindex.errors import UserError
+from semindex.measure.recall import RecallEvaluator
+from semindex.text.corpus import Corpus
+from training.checkpoints import Checkpoints
+from training.monitor import Monitor
+from training.schedule import Schedule
+from training.trainer import Trainer, train
 
 PAIRS = [[FRAMES[i].format(subject), FRAMES[j].format(subject)] for subject in SUBJECTS for i, j in ((0, 1), (1, 0), (2, 3))]
 
@@ -32,6 +35,19 @@ def setup(seed=0, **flags):
 def schedule(path, **values):
     return Schedule(**{"save_dir": str(path), "epochs": 2, "learning_rate": 1e-3, "log_steps": 2, "save_steps": 3,
                        "seed": 1} | values)
+
+
+class Scores:
+    """An evaluator that gives one number after the other."""
+
+    metrics, main_metric = ["recall@10"], "recall@10"
+
+    def __init__(self, *numbers, look=lambda: None):
+        self.numbers, self.look = iter(numbers), look
+
+    def __call__(self, encoder):
+        self.look()
+        return {"recall@10": next(self.numbers)}
 
 
 def weights(directory):
@@ -84,15 +100,14 @@ def test_a_resumed_run_ends_where_the_undisturbed_one_does(tmp_path, stop):
     class Stop(Exception):
         pass
 
-    class Stopping(Trainer):
-        def update(self, batches):
-            if self.step == stop:
-                raise Stop
-            return super().update(batches)
+    def stopping(trainer):
+        if trainer.run.number == stop:
+            raise Stop
+        return "", {}
 
     model, tokenizer, data = setup()
     with pytest.raises(Stop):
-        Stopping(model, tokenizer, InBatchNegative(), data, schedule(tmp_path / "part")).run()
+        train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path / "part"), callback=stopping)
     assert Checkpoints(str(tmp_path / "part")).steps()[-1] == stop - stop % 3
     model, tokenizer, data = setup(seed=99)  # other weights and other parameter names: all must come from the file
     train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path / "part", resume=True))
@@ -148,18 +163,16 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, precise):
 def test_evaluation_keeps_the_best_and_goes_back_to_training(tmp_path):
     """Row B5: after an evaluation dropout was off for the rest of the run."""
     model, tokenizer, data = setup()
-    scores, modes = iter([10.0, 30.0, 20.0, 30.0, 5.0, 1.0]), []
+    modes, evaluated = [], []
 
     class Watching(InBatchNegative):
         def forward(self, vectors, mask=None):
             modes.append((model.training, model.ptm.training, model.dropout.training))
             return super().forward(vectors, mask)
 
-    def evaluate(evaluated):
-        assert not evaluated.training
-        return {"recall@10": next(scores)}
-
-    best = train(model, tokenizer, Watching(), data, schedule(tmp_path, epochs=2, eval_steps=2, save_steps=0), evaluate=evaluate)
+    scores = Scores(10.0, 30.0, 20.0, 30.0, 5.0, 1.0, look=lambda: evaluated.append(model.training))
+    best = train(model, tokenizer, Watching(), data, schedule(tmp_path, epochs=2, eval_steps=2, save_steps=0), evaluator=scores)
+    assert evaluated == [False] * 5
     assert modes == [(True, True, True)] * 10
     assert best == str(tmp_path / "model_4") and os.readlink(tmp_path / "best") == "model_4"
     assert Checkpoints(str(tmp_path)).steps() == [2, 4, 10]
@@ -167,18 +180,16 @@ def test_evaluation_keeps_the_best_and_goes_back_to_training(tmp_path):
 
 def test_early_stopping(tmp_path, capsys):
     model, tokenizer, data = setup()
-    scores = iter([10.0, 30.0, 20.0, 30.0, 99.0])
     train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, eval_steps=2, early_stopping=2),
-          evaluate=lambda _: {"recall@10": next(scores)})
+          evaluator=Scores(10.0, 30.0, 20.0, 30.0, 99.0))
     assert "stopping early" in capsys.readouterr().out
     assert Checkpoints(str(tmp_path)).steps()[-1] == 8
 
 
 def test_keep_checkpoints_keeps_the_newest_and_the_best(tmp_path):
     model, tokenizer, data = setup()
-    scores = iter([50.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     train(model, tokenizer, InBatchNegative(), data,
-          schedule(tmp_path, eval_steps=2, save_steps=1, keep_checkpoints=2), evaluate=lambda _: {"recall@10": next(scores)})
+          schedule(tmp_path, eval_steps=2, save_steps=1, keep_checkpoints=2), evaluator=Scores(50.0, 1.0, 2.0, 3.0, 4.0, 5.0))
     assert Checkpoints(str(tmp_path)).steps() == [2, 9, 10]
 
 
@@ -186,7 +197,7 @@ def test_unknown_best_metric(tmp_path):
     model, tokenizer, data = setup()
     with pytest.raises(UserError, match="--best_metric recall@3: the evaluation gives recall@1, mrr@10"):
         train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, best_metric="recall@3", eval_steps=1),
-              evaluate=DevRecall([["a", "b"]], Corpus.from_texts(["b"]), tokenizer, 1, IndexSettings()))
+              evaluator=RecallEvaluator([["a", "b"]], Corpus.from_texts(["b"]), 1, IndexSettings()))
     assert not os.path.exists(tmp_path / "latest")  # told before the training
 
 
@@ -199,19 +210,19 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(tmp_path):
     parameter = model.emb_reduce_linear.weight
     single = []
     for batch in batches:
-        trainer.loss(batch).backward()
+        trainer.step.loss(batch).backward()
         single.append(parameter.grad.numpy())
-        trainer.optimizer.clear_grad()
+        trainer.step.optimizer.clear_grad()
     seen = []
-    trainer.optimizer.step = lambda: seen.append(parameter.grad.numpy())
-    trainer.update(batches)
+    trainer.step.optimizer.step = lambda: seen.append(parameter.grad.numpy())
+    trainer.step.update(0, batches)
     np.testing.assert_allclose(seen[0], (single[0] + single[1]) / 2, atol=1e-6)
 
 
 def test_no_decay_on_bias_and_norm(tmp_path):
     model, tokenizer, data = setup()
     trainer = Trainer(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, weight_decay=0.1))
-    decays = {name: trainer.optimizer._apply_decay_param_fun(p.name) for name, p in model.named_parameters()}
+    decays = {name: trainer.step.optimizer._apply_decay_param_fun(p.name) for name, p in model.named_parameters()}
     assert decays["ptm.encoder.layers.0.linear1.weight"] and decays["ptm.embeddings.word_embeddings.weight"]
     assert not decays["ptm.encoder.layers.0.linear1.bias"] and not decays["ptm.encoder.layers.0.norm1.weight"]
     assert not decays["ptm.embeddings.layer_norm.weight"]
@@ -222,9 +233,8 @@ def test_learning_rate_rises_and_falls(tmp_path):
     trainer = Trainer(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, warmup_proportion=0.4))
     rates = []
     for samples in data.plan(0) + data.plan(1):
-        rates.append(trainer.optimizer.get_lr())
-        trainer.update([data.batch(samples)])
-        trainer.step += 1
+        rates.append(trainer.step.optimizer.get_lr())
+        trainer.step.update(0, [data.batch(samples)])
     np.testing.assert_allclose(rates, np.array([0, 1, 2, 3, 4, 4 - 4 / 6, 4 - 8 / 6, 2, 8 / 6, 4 / 6]) / 4 * 1e-3, atol=1e-9)
 
 
@@ -240,7 +250,7 @@ def test_false_negatives_are_masked_only_when_asked(tmp_path):
             return super().forward(vectors, mask)
 
     for mask in (True, False):
-        Trainer(model, tokenizer, Looking(), data, schedule(tmp_path), mask).loss(batch)
+        Trainer(model, tokenizer, Looking(), data, schedule(tmp_path), mask).step.loss(batch)
     assert seen[0].numpy().sum() == 6 and seen[1] is None
 
 
@@ -251,8 +261,14 @@ def test_vectors_come_back_in_the_order_of_the_samples(tmp_path):
     trainer = Trainer(model, tokenizer, InBatchNegative(), data, schedule(tmp_path))
     model.eval()
     seen = []
-    trainer.head = lambda vectors, mask: seen.append(vectors) or vectors[0].sum()
-    trainer.loss(batch)
+
+    class Looking(Head):
+        def forward(self, vectors, mask=None, labels=None):
+            seen.append(vectors)
+            return vectors[0].sum()
+
+    trainer.step.head = Looking()
+    trainer.step.loss(batch)
     for column, ids in zip(seen[0], batch.ids):
         ids = np.ascontiguousarray(ids)
         np.testing.assert_allclose(column.numpy(), model(paddle.to_tensor(data.tokens.pad(ids, 0))).numpy(), atol=1e-5)
@@ -265,7 +281,7 @@ def test_too_little_data_is_an_error(tmp_path):
 
 
 def watch_after(loss, vectors, head, reports=10):
-    watch = Watch(head, 8)
+    watch = Monitor(head, 8)
     for step in range(reports):
         watch.see(loss)
         watch.report(step, vectors, 2)
@@ -322,6 +338,6 @@ def test_a_disk_without_room_for_a_checkpoint_is_an_error_at_the_start(tmp_path,
 
 @pytest.mark.parametrize("width, texts", [(32, 32), (512, 16)])
 def test_wide_encoders_take_smaller_chunks_on_a_cpu(width, texts):
-    from training_setup import chunk_size
+    from training.setup import chunk_size
 
     assert chunk_size(create(f"scratch-1x{width}", {}, ["怎么退款"])[0]) == texts

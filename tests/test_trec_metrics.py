@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from conftest import fail, succeed
 
-import significance
-import trec_metrics
-from options import UserError
+from semindex.errors import UserError
+from semindex.measure import significance
+from semindex.measure import trec as trec_metrics
 
 NAMES = ["mrr@10", "mrr", "recall@20", "ndcg@10", "ndcg", "map", "map@5", "precision@5", "hole@10"]
 

@@ -6,7 +6,10 @@ With neither texts nor a file given: shape and vectors of a sample, then its sim
 import os
 import sys
 
-from serving.command_line import Parser, UserError, positive_int, run
+# In a clone the library is two directories up; where the wheel is installed, that one is taken.
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+from semindex.cli import Parser, positive_int, run
+from semindex.errors import UserError
 
 SAMPLE = [["信用卡丢了怎么挂失", "卡找不到了想先停用"], ["信用卡丢了怎么挂失", "怎么查快递到哪了"]]
 
@@ -62,8 +65,9 @@ def main() -> None:
     """Read, encode, print."""
     args = parser().parse_args()
     import numpy as np
-    from serving.predictor import Predictor
-    from serving.whole import whole_file
+
+    from semindex.encode.exported import Predictor
+    from semindex.files import atomic_file
 
     pairs = read(args.text_pair_file, 2) if args.text_pair_file else []
     texts = [row[0] for row in read(args.text_file, 1)] if args.text_file else args.text or []
@@ -82,7 +86,7 @@ def main() -> None:
         print(f"warning: {predictor.cut} texts reach --max_seq_length {predictor.max_seq_length}: "
               "what is longer was cut", file=sys.stderr)
     if args.output_file and not sample:
-        with whole_file(args.output_file, "wb") as file:
+        with atomic_file(args.output_file, "wb") as file:
             if cosines is None:
                 np.save(file, vectors)
             else:

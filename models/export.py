@@ -1,0 +1,99 @@
+"""A checkpoint to a directory that serves: static graph, ONNX, int8, tokenizer, manifest. Checked against the model."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from models.encoders import dynamic
+from models.graphs import write_graph, write_int8, write_onnx
+from models.semantic_index import SemanticIndex
+from models.settings import SETTINGS
+from semindex import runtime
+from semindex.encode import engines, exported
+from semindex.errors import UserError
+from semindex.files import atomic_directory, checksum
+from semindex.text.tokenizer import TextTokenizer
+
+FORMATS = ("paddle", "onnx", "int8")
+VOCABULARY = "vocabulary.json"
+# Lengths, scripts and shapes that an export must get right: one character to longer than any limit.
+SAMPLES = ["退", "信用卡丢了怎么挂失", "怎么查快递到哪了？", "APP 打不开，提示 error 404", "余额￥100.50→转账½ 😀🫨",
+           "how do I reset my password", "花呗分期还款日可以改吗，改了以后这个月的账单怎么算" * 3, "很长" * 600]
+AGREEMENT = 1e-4
+
+
+def check_output_path(path: str) -> None:
+    """Raise UserError where `path` is something else than an export, an empty directory or nothing."""
+    if os.path.isfile(path) or (os.path.isdir(path) and os.listdir(path)
+                                and not os.path.isfile(os.path.join(path, exported.MANIFEST))):
+        raise UserError(f"--output_path {path}: is there, but is no exported directory; name another one")
+
+
+def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: str, source: str) -> None:
+    """Write semantic_index.json, the tokenizer and manifest.json with the checksums of all files."""
+    tokenizer.save(directory)
+    about: dict[str, object] = {"kind": "paddlenlp"}
+    if tokenizer.vocabulary is not None:
+        settings = asdict(tokenizer.vocabulary)
+        with open(os.path.join(directory, VOCABULARY), "w", encoding="utf-8") as file:
+            json.dump(settings.pop("ids"), file, ensure_ascii=False)
+        about = {"kind": "wordpiece", "vocabulary": VOCABULARY, "settings": settings}
+    with open(os.path.join(directory, SETTINGS), "w", encoding="utf-8") as file:
+        json.dump(asdict(model.settings), file, ensure_ascii=False, indent=2)
+    versions = {}
+    for package in ("paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "tokenizers", "paddle2onnx", "onnxruntime"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    files = {name: checksum(os.path.join(directory, name)) for name in sorted(os.listdir(directory))}
+    manifest = {
+        "format": exported.FORMAT, "source": source, "written": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "dimension": model.dimension, "max_seq_length": model.settings.max_seq_length,
+        "max_position_embeddings": getattr(model.ptm.config, "max_position_embeddings", model.settings.max_seq_length),
+        "tokenizer": about, "versions": versions, "files": files,
+    }
+    with open(os.path.join(directory, exported.MANIFEST), "w", encoding="utf-8") as file:
+        json.dump(manifest, file, ensure_ascii=False, indent=2)
+
+
+def export(model: SemanticIndex, tokenizer: TextTokenizer, output_path: str, formats: Sequence[str],
+           source: str) -> dict[str, tuple[float, float]]:
+    """Write an exported directory and compare it with the model before it gets its name.
+
+    Returns for each format (largest difference of a component, smallest cosine) over SAMPLES. Raises UserError where
+    the graphs in fp32 differ by more than AGREEMENT: nothing is left behind then.
+    """
+    check_output_path(output_path)
+    with atomic_directory(output_path) as directory:
+        write_graph(model, directory)
+        if set(formats) & {"onnx", "int8"}:
+            write_onnx(directory)
+        if "int8" in formats:
+            write_int8(directory)
+            if "onnx" not in formats:
+                os.unlink(os.path.join(directory, engines.ONNX))
+        write_manifest(model, tokenizer, directory, source)
+        truth = dynamic(model, tokenizer, 4)(SAMPLES)
+        found = {}
+        for form in dict.fromkeys(("paddle", *formats)):
+            vectors = open_export(directory, form, batch_size=4)(SAMPLES)
+            lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(truth, axis=1)
+            cosines = np.einsum("ij,ij->i", vectors, truth) / lengths
+            found[form] = float(np.abs(vectors - truth).max()), float(cosines.min())
+            # vectors of the dot product are longer than one, and so are their errors
+            if form != "int8" and not found[form][0] <= AGREEMENT * max(1.0, float(np.abs(truth).max())):
+                raise UserError(f"the {form} graph differs from the model by {found[form][0]:.2g}, more than "
+                                f"{AGREEMENT:g}; nothing was written to {output_path}")
+    return found
+
+
+def open_export(directory: str, form: str, batch_size: int | None = None) -> exported.Predictor:
+    """Open an exported directory in one of FORMATS, on a CPU."""
+    return exported.Predictor(directory, engine="paddle" if form == "paddle" else "onnx",
+                             precision="int8" if form == "int8" else "fp32", threads=runtime.threads(),
+                             batch_size=batch_size)

@@ -1,0 +1,1 @@
+"""Losses over vectors, one file each. A head never sees a token."""

@@ -1,0 +1,212 @@
+"""Encoders made anew, loaded from a checkpoint and saved into one."""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import paddle
+from paddle import nn
+
+from models import weights
+from models.semantic_index import SemanticIndex
+from models.settings import SETTINGS, EncoderSettings, read_settings, write_settings
+from models.weights import huggingface
+from models.weights.paddlenlp import quiet
+from semindex.errors import UserError
+from semindex.files import digest
+from semindex.runtime import say
+from semindex.text.tokenizer import TextTokenizer
+
+WEIGHTS = "model_state.pdparams"
+
+
+def _check_flags(flags: dict[str, Any], stored: EncoderSettings, where: str) -> None:
+    """Refuse flags that say other than the checkpoint; a shorter or longer max_seq_length is the user's choice."""
+    if flags.get("infer_with_fc_pooler") and stored.pooling != "pooler":
+        raise UserError(f"--infer_with_fc_pooler contradicts the checkpoint {where}, whose pooling is "
+                        f"{stored.pooling}; leave the flag out")
+    for name in ("output_emb_size", "pooling", "pooling_layer", "similarity"):
+        given = flags.get(name)
+        if given is not None and given != getattr(stored, name):
+            raise UserError(f"--{name} {given} contradicts the checkpoint {where}, made with "
+                            f"{getattr(stored, name)}; leave the flag out")
+
+
+def _check_shape_flag(name: str | None, config: Any, stored: EncoderSettings, where: str) -> None:
+    """Refuse a --model_name_or_path of another encoder than the checkpoint holds."""
+    if name is None or name == stored.encoder:
+        return
+    path = os.path.join(name, "config.json")
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8") as file:
+            given = json.load(file)
+        keys = ("hidden_size", "num_hidden_layers", "vocab_size")
+        if all(given.get(key, getattr(config, key)) == getattr(config, key) for key in keys):
+            return
+    elif os.path.basename(name) == os.path.basename(stored.encoder.rstrip("/")):
+        return  # the same encoder, named with another path
+    raise UserError(f"--model_name_or_path {name} contradicts the checkpoint {where}, made with "
+                    f"{stored.encoder}; leave the flag out")
+
+
+def _check_length(settings: EncoderSettings, config: Any) -> None:
+    longest = getattr(config, "max_position_embeddings", settings.max_seq_length)
+    if settings.max_seq_length > longest:
+        raise UserError(f"--max_seq_length {settings.max_seq_length}: {settings.encoder} reads at most "
+                        f"{longest} tokens")
+
+
+def locate(params_path: str) -> tuple[str, str]:
+    """Return (directory, weights file) of a --params_path, which may name either; UserError where there is none."""
+    directory, weights = os.path.split(params_path)
+    if os.path.isdir(params_path):
+        directory, weights = params_path, WEIGHTS
+    file = os.path.join(directory, weights)
+    if os.path.isdir(params_path):
+        file = huggingface.weights_file(directory) or file
+    if not os.path.exists(params_path):
+        raise UserError(f"{params_path}: no such checkpoint")
+    if not os.path.isfile(file):
+        raise UserError(f"{params_path}: not a checkpoint, it holds no {WEIGHTS}")
+    return directory or ".", file
+
+
+def fingerprint(params_path: str, model: SemanticIndex, tokenizer: TextTokenizer) -> str:
+    """Return a SHA-256 over weights, shape, settings and vocabulary: encoders with the same one give the same vectors.
+
+    params_path: where the model was loaded from.
+    """
+    found = digest(locate(params_path)[1])
+    settings = {key: value for key, value in asdict(model.settings).items()
+                if key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")
+                or (key, value) == ("similarity", "dot")}
+    shape = {key: value for key, value in model.ptm.config.to_dict().items()
+             if isinstance(value, (int, float, str)) and not re.search("dropout|version|path|prob", key)}
+    for part in (settings, shape, tokenizer.tokenizer.get_vocab(), tokenizer.lowercase):
+        found.update(json.dumps(part, sort_keys=True, ensure_ascii=False).encode())
+    return found.hexdigest()
+
+
+def load_weights(model: nn.Layer, file: str, may_lack: tuple[str, ...] = ()) -> None:
+    """Fill the model from a state dict; UserError names what is missing, unexpected or of another shape.
+
+    may_lack: prefixes of parameters that keep their initial values, with a note, when the file lacks them.
+    """
+    try:
+        state = paddle.load(file)
+    except Exception as error:  # a truncated pickle raises almost anything
+        raise UserError(f"{file}: cannot be read as paddle weights ({type(error).__name__}); "
+                        "the file is damaged or is something else") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{file}: holds no weights")
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    fresh = [name for name in missing if name.startswith(may_lack)] if may_lack else []
+    unexpected = [name for name in state if name not in own and name != "StructuredToParameterName@@"]
+    shapes = [f"{name} {list(state[name].shape)} instead of {list(own[name].shape)}"
+              for name in own if name in state and list(state[name].shape) != list(own[name].shape)]
+    faults = [(shapes, "of another shape"), ([name for name in missing if name not in fresh], "missing"),
+              (unexpected, "unexpected")]
+    texts = [f"{len(names)} {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+             for names, what in faults if names]
+    if texts:
+        raise UserError(f"{file}: does not fit the encoder: parameters {'; '.join(texts)}; "
+                        "was it trained with another --model_name_or_path or --output_emb_size?")
+    model.set_state_dict(state)
+    if fresh:
+        say(f"not in {file}, initialised anew: {', '.join(fresh)}")
+
+
+def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> tuple[SemanticIndex, TextTokenizer]:
+    """Load encoder and tokenizer of a checkpoint, in evaluation mode.
+
+    flags: the encoder flags of options.add_encoder and `dropout`, None or absent where not given. A directory
+    without semantic_index.json (weights published with the recipe) needs model_name_or_path beside it.
+    Raises UserError for contradictions and for weights that do not fit.
+    """
+    from paddlenlp.transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    quiet()
+    directory, file = locate(params_path)
+    settings = read_settings(directory)
+    name = flags.get("model_name_or_path")
+    if settings is None and huggingface.weights_file(directory):
+        if name and os.path.realpath(name) != os.path.realpath(directory):
+            raise UserError(f"--model_name_or_path {name}: {params_path} is a whole encoder by itself; "
+                            "leave the flag out")
+        model, tokenizer = create(directory, flags, head_dropout=head_dropout)
+        model.eval()
+        return model, tokenizer
+    if settings is None:
+        if not name:
+            raise UserError(f"{params_path}: holds no {SETTINGS}; pass --model_name_or_path with the encoder's name")
+        model, tokenizer = create(name, flags, head_dropout=head_dropout)
+    else:
+        _check_flags(flags, settings, directory)
+        path = os.path.abspath(directory)
+        try:
+            config = AutoConfig.from_pretrained(path)
+            tokenizer_files = AutoTokenizer.from_pretrained(path)
+        except Exception as error:
+            raise UserError(f"{directory}: incomplete checkpoint: config.json or the tokenizer's files "
+                            f"are missing or damaged ({type(error).__name__})") from None
+        _check_shape_flag(name, config, settings, directory)
+        if flags.get("dropout") is not None:
+            config.hidden_dropout_prob = config.attention_probs_dropout_prob = flags["dropout"]
+        if flags.get("max_seq_length"):
+            settings.max_seq_length = flags["max_seq_length"]
+        _check_length(settings, config)
+        model = SemanticIndex(AutoModel.from_config(config), settings, head_dropout)
+        tokenizer = TextTokenizer(tokenizer_files, settings.max_seq_length)
+    load_weights(model, file)
+    model.eval()
+    return model, tokenizer
+
+
+def create(name: str, flags: dict[str, Any], texts: Iterable[str] = (), head: str = "",
+           head_dropout: float = 0.1) -> tuple[SemanticIndex, TextTokenizer]:
+    """Build a new encoder: pretrained by name or directory, or scratch-LxW with a vocabulary from `texts`."""
+    found = weights.load(name, flags.get("dropout"), texts)
+    ptm = found.encoder
+    given = {key: flags[key] for key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length", "similarity")
+             if flags.get(key) is not None}
+    usual = {"pooling": "pooler", "head": head}
+    if flags.get("similarity") == "dot":
+        usual |= {"output_emb_size": ptm.config.hidden_size, "pooling": "cls"}
+    usual |= found.settings
+    settings = EncoderSettings(name, **usual | given)
+    _choose_simcse_pooling(settings, flags)
+    _check_length(settings, ptm.config)
+    return SemanticIndex(ptm, settings, head_dropout), TextTokenizer(found.tokenizer, settings.max_seq_length)
+
+
+def _choose_simcse_pooling(settings: EncoderSettings, flags: dict[str, Any]) -> None:
+    """Settle what --infer_with_fc_pooler means; absent from the flags of other heads.
+
+    Given: training and inference go through the pooler's layer. Left out: as in Gao et al. 2021 (arXiv 2104.08821,
+    section 6.3) the layer serves training and inference takes [CLS] as it is. With a linear layer behind, what it
+    reads must be the same in both, so there the pooler is left out of training too.
+    """
+    wanted = flags.get("infer_with_fc_pooler")
+    if wanted is None:
+        return
+    if wanted:
+        if flags.get("pooling") not in (None, "pooler"):
+            raise UserError(f"--infer_with_fc_pooler contradicts --pooling {flags['pooling']}; leave one of them out")
+        settings.pooling = "pooler"
+    elif settings.pooling == "pooler" and flags.get("pooling") is None:
+        settings.pooling = "cls"
+        settings.training_pooling = "" if settings.output_emb_size else "pooler"
+
+
+def save(model: SemanticIndex, tokenizer: TextTokenizer, directory: str) -> None:
+    """Write weights, the encoder's config, the tokenizer's files and semantic_index.json into a directory."""
+    paddle.save(model.state_dict(), os.path.join(directory, WEIGHTS))
+    config = model.ptm.config
+    config.architectures = [type(model.ptm).__name__]
+    config.save_pretrained(directory)
+    tokenizer.save(directory)
+    write_settings(model.settings, directory)

@@ -1,0 +1,76 @@
+"""Encoders by paddlenlp's names, downloaded on first use, and local directories in its form."""
+
+import os
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from models.weights import Pretrained
+from semindex.errors import UserError
+
+ADVICE = ("give a local directory with config.json, model_state.pdparams and the tokenizer's files, "
+          "or scratch-2x256 for an encoder from random weights")
+
+
+def quiet() -> None:
+    """Keep paddlenlp's notes on every file it opens out of the user's sight."""
+    from paddlenlp.utils.log import logger
+
+    logger.set_level("ERROR")
+
+
+def _reachable(name: str) -> bool:
+    """Tell whether paddlenlp's model host answers within seconds; true where a proxy or the cache may serve."""
+    from paddlenlp.utils.downloader import COMMUNITY_MODEL_PREFIX
+    from paddlenlp.utils.env import MODEL_HOME
+
+    if os.path.isdir(os.path.join(MODEL_HOME, name)) or urllib.request.getproxies():
+        return True
+    host = urllib.parse.urlsplit(COMMUNITY_MODEL_PREFIX).hostname
+    try:
+        socket.create_connection((host, 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def dropout_rates(dropout: float | None) -> dict[str, float]:
+    """Return the configuration's fields that set an encoder's dropout; none where it keeps its own."""
+    return {} if dropout is None else {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+
+
+def claims(name: str) -> bool:
+    """Any name may be paddlenlp's."""
+    return True
+
+
+def load(name: str, dropout: float | None, texts: Iterable[str]) -> Pretrained:
+    """Return an encoder by name or from a directory; UserError says how to go on without network."""
+    local = os.path.isdir(name)
+    if not local and (os.sep in name and os.path.exists(os.path.dirname(name)) or name.startswith((".", "/"))):
+        raise UserError(f"--model_name_or_path {name}: no such directory")
+    quiet()
+    if not local and not _reachable(name):
+        raise UserError(f"--model_name_or_path {name}: not a local directory, and it cannot be downloaded: "
+                        f"the network failed; {ADVICE}")
+    from paddlenlp.transformers import AutoModel
+
+    # An absolute path never equals a built-in name: paddlenlp would take the built-in model over the directory.
+    source = os.path.abspath(name) if local else name
+    return loaded(name, lambda: AutoModel.from_pretrained(source, **dropout_rates(dropout)), source)
+
+
+def loaded(name: str, make_encoder: Callable[[], Any], source: str) -> Pretrained:
+    """Return what make_encoder gives with the tokenizer of `source`; whatever it raises becomes one line."""
+    from paddlenlp.transformers import AutoTokenizer
+
+    try:
+        return Pretrained(make_encoder(), AutoTokenizer.from_pretrained(source))
+    except UserError:
+        raise
+    except Exception as error:  # paddlenlp raises OSError, RuntimeError, ValueError, KeyError and more
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        what = "cannot be loaded" if os.path.isdir(name) else "unknown to paddlenlp, or the download failed"
+        raise UserError(f"--model_name_or_path {name}: {what} ({reason}); {ADVICE}") from None

@@ -1,0 +1,1 @@
+"""The library: encoding, searching, measuring and serving. Imports neither paddlenlp nor any training code."""

@@ -1,0 +1,1 @@
+"""Documents, queries and judgements, tokenised once, and their ranking."""

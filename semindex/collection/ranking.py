@@ -1,0 +1,104 @@
+"""A collection's documents ranked for its queries: full search or given candidates, by an encoder."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from semindex.collection.store import Collection
+from semindex.encode.encoder import encode
+from semindex.encode.text_encoder import TextEncoder
+from semindex.encode.vector_file import VectorFile
+from semindex.search.index import IndexSettings, VectorIndex, build_index
+
+
+def documents_of(passages: np.ndarray, scores: np.ndarray, owner: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Turn ranked passages into ranked documents, each at its best passage (MaxP, Dai and Callan 2019).
+
+    passages: int64 [queries, n], best first; owner: the document of each passage. Returns (documents, scores), both
+    [queries, k], -1 and -inf behind the last one.
+    """
+    documents = owner[passages].astype(np.int64)
+    places = np.argsort(documents, axis=1, kind="stable")
+    ranked = np.take_along_axis(documents, places, 1)
+    again = np.zeros(documents.shape, bool)
+    np.put_along_axis(again, places[:, 1:], ranked[:, 1:] == ranked[:, :-1], 1)
+    keep = np.argsort(again, axis=1, kind="stable")[:, :k]
+    gone = np.take_along_axis(again, keep, 1)
+    return (np.where(gone, -1, np.take_along_axis(documents, keep, 1)),
+            np.where(gone, -np.inf, np.take_along_axis(scores, keep, 1)).astype(np.float32))
+
+
+class Ranker:
+    """Queries and passages of a collection as vectors, and an index over the passages. For rank 0.
+
+    queries: int64 [n], ascending, the queries that have vectors.
+    """
+
+    def __init__(self, collection: Collection, passages: np.ndarray, queries: np.ndarray, vectors: np.ndarray,
+                 settings: IndexSettings) -> None:
+        self.collection, self.passages, self.queries, self.vectors = collection, passages, queries, vectors
+        self.settings = settings
+        self._index: VectorIndex | None = None
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (documents int64, scores float32), both [queries, k], best first; -1 and -inf behind the last one."""
+        if self._index is None:
+            self._index = build_index(self.passages, self.settings, len(self.queries))
+        vectors, chunks = self.vectors[np.searchsorted(self.queries, queries)], self.collection.about.chunks
+        found, scores = self._index.search(vectors, k * chunks)
+        if len(self.collection.owner) == self.collection.about.documents:  # a passage each: they are the documents
+            return found, scores
+        return documents_of(found, scores, self.collection.owner, k)
+
+    def scores(self, pairs: np.ndarray) -> np.ndarray:
+        """Return the score of each pair of query and document, float32 [pairs]: that of its best passage."""
+        first = self.collection.first_passage
+        query = self.vectors[np.searchsorted(self.queries, pairs[:, 0])]
+        best = np.full(len(pairs), -np.inf, np.float32)
+        for chunk in range(self.collection.about.chunks):
+            row = first[pairs[:, 1]] + chunk
+            there = np.flatnonzero(row < first[pairs[:, 1] + 1])
+            dots = np.einsum("ij,ij->i", query[there], self.passages[row[there]])
+            best[there] = np.maximum(best[there], dots)
+        return best
+
+    def run(self, queries: np.ndarray, depth: int,
+            candidates: dict[str, list[str]] | None = None) -> dict[str, dict[str, float]]:
+        """Return {query id: {document id: score}}, the `depth` best of each query.
+
+        candidates: where given, documents to rank for each query id, instead of all; those without a text or unknown
+        to the collection are passed over.
+        """
+        names = self.collection.query_ids.some(queries)
+        if candidates is None:
+            found, scores = self.search(queries, depth)
+        else:
+            found, scores = self._rerank(queries, [candidates.get(name, []) for name in names], depth)
+        distinct, places = np.unique(found, return_inverse=True)
+        documents = self.collection.document_ids.some(np.maximum(distinct, 0))
+        places = places.reshape(found.shape)
+        return {name: {documents[place]: float(score) for place, score in zip(row, values) if score > -np.inf}
+                for name, row, values in zip(names, places.tolist(), scores.tolist())}
+
+    def _rerank(self, queries: np.ndarray, candidates: Sequence[Sequence[str]],
+                depth: int) -> tuple[np.ndarray, np.ndarray]:
+        wanted = {name for names in candidates for name in names}
+        numbers = {name: number for number, name in enumerate(self.collection.document_ids) if name in wanted}
+        found = np.full([len(queries), depth], -1, np.int64)
+        scores = np.full([len(queries), depth], -np.inf, np.float32)
+        for row, (query, names) in enumerate(zip(queries.tolist(), candidates)):
+            documents = np.array([numbers[name] for name in names if name in numbers], np.int64)
+            if not len(documents):
+                continue
+            values = self.scores(np.stack([np.full(len(documents), query), documents], 1))
+            order = np.lexsort((documents, -values))[:depth]
+            found[row, : len(order)], scores[row, : len(order)] = documents[order], values[order]
+        return found, scores
+
+
+def make_ranker(collection: Collection, encoder: TextEncoder, queries: np.ndarray, settings: IndexSettings,
+                file: VectorFile | None = None) -> Ranker:
+    """Encode passages and queries. Every rank calls it; only rank 0's can be asked. file: see encoder.encode."""
+    passages = encode(encoder, collection.passages, "encode passages", file)
+    vectors = encode(encoder, collection.query_tokens(queries), "encode queries")
+    return Ranker(collection, passages, queries, vectors, settings)

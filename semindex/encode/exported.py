@@ -1,0 +1,98 @@
+"""An exported directory to vectors: Paddle Inference, or onnxruntime where the directory holds an ONNX graph."""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from semindex.encode.engines import INT8, ONNX, onnx_engine, paddle_engine
+from semindex.encode.text_encoder import TextEncoder
+from semindex.errors import UserError
+from semindex.files import checksum
+from semindex.text.ragged import Ragged
+from semindex.text.wordpiece import Vocabulary, WordPiece
+
+MANIFEST, FORMAT = "manifest.json", 1
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+
+def read_manifest(model_dir: str) -> dict[str, Any]:
+    """Return manifest.json of an exported directory; UserError where a file is missing, changed or too new."""
+    path = os.path.join(model_dir, MANIFEST)
+    if not os.path.isdir(model_dir):
+        raise UserError(f"--model_dir {model_dir}: no such directory")
+    if not os.path.isfile(path):
+        raise UserError(f"--model_dir {model_dir}: holds no {MANIFEST}; export_model.py writes such a directory")
+    try:
+        with open(path, encoding="utf-8") as file:
+            manifest = json.load(file)
+        files, version = dict(manifest["files"]), int(manifest["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); export the checkpoint again") from None
+    if version > FORMAT:
+        raise UserError(f"{path}: written by a newer version of this project (format {version})")
+    for name, wanted in files.items():
+        file_path = os.path.join(model_dir, name)
+        if not os.path.isfile(file_path):
+            raise UserError(f"{file_path}: missing; export the checkpoint again")
+        if checksum(file_path) != wanted:
+            raise UserError(f"{file_path}: changed since it was exported (its checksum differs from {MANIFEST}); "
+                            "export the checkpoint again")
+    return manifest
+
+
+def load_tokenizer(model_dir: str, manifest: dict[str, Any], max_seq_length: int) -> Any:
+    """Return a callable from texts to Ragged ids, with pad_id and cut."""
+    about = manifest["tokenizer"]
+    if about["kind"] == "wordpiece":
+        with open(os.path.join(model_dir, about["vocabulary"]), encoding="utf-8") as file:
+            ids = json.load(file)
+        return WordPiece(Vocabulary(ids, **about["settings"]), max_seq_length)
+    return _PaddlenlpTokenizer(model_dir, max_seq_length)
+
+
+class _PaddlenlpTokenizer:
+    """For encoders whose tokenizer is no WordPiece: paddlenlp's own, if it is installed."""
+
+    def __init__(self, model_dir: str, max_length: int) -> None:
+        try:
+            from paddlenlp.transformers import AutoTokenizer
+        except ImportError:
+            raise UserError(f"{model_dir}: its tokenizer is no WordPiece and needs paddlenlp, "
+                            "which is not installed") from None
+        self.tokenizer = AutoTokenizer.from_pretrained(os.path.abspath(model_dir))
+        self.pad_id, self.max_length, self.cut = self.tokenizer.pad_token_id, max_length, 0
+
+    def __call__(self, texts: Sequence[str]) -> Ragged:
+        rows = [self.tokenizer(text, max_length=self.max_length, truncation=True)["input_ids"] for text in texts]
+        starts = np.cumsum([0, *map(len, rows)])
+        self.cut += sum(len(row) >= self.max_length for row in rows)
+        return Ragged(np.array([i for row in rows for i in row], np.int32), starts)
+
+
+class Predictor(TextEncoder):
+    """Callable from texts to their unit vectors, by an exported directory; see TextEncoder.
+
+    engine: paddle or onnx; precision int8 is onnx. threads: of a CPU. max_seq_length: None is the directory's own.
+    Raises UserError for a directory that is not whole or was changed.
+    """
+
+    def __init__(self, model_dir: str, device: str = "cpu", engine: str = "paddle", precision: str = "fp32",
+                 threads: int = 1, max_seq_length: int | None = None, batch_size: int | None = None) -> None:
+        manifest = read_manifest(model_dir)
+        longest = manifest["max_position_embeddings"]
+        self.max_seq_length = max_seq_length or manifest["max_seq_length"]
+        if self.max_seq_length > longest:
+            raise UserError(f"--max_seq_length {self.max_seq_length}: the encoder reads at most {longest} tokens")
+        tokenizer = load_tokenizer(model_dir, manifest, self.max_seq_length)
+        if precision == "int8" or engine == "onnx":
+            if device == "gpu":
+                raise UserError("--device gpu: ONNX graphs run on a CPU here; leave --device out")
+            if precision not in ("fp32", "int8"):
+                raise UserError(f"--precision {precision}: an ONNX graph here is fp32 or int8")
+            run = onnx_engine(model_dir, INT8 if precision == "int8" else ONNX, threads)
+        else:
+            run = paddle_engine(model_dir, device, precision, threads)
+        super().__init__(run, tokenizer, manifest["dimension"], batch_size)

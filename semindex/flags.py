@@ -1,0 +1,248 @@
+"""Flags shared by the scripts. Imports neither paddle nor paddlenlp."""
+
+import argparse
+
+from semindex.cli import Parser, fraction, natural, nonnegative, number, positive_float, positive_int, seed
+from semindex.errors import UserError
+
+
+def add_device(parser: Parser) -> None:
+    """`--device` and `--seed`."""
+    parser.add_argument("--device", default="auto", metavar="{auto,cpu,gpu,gpu:N,...}",
+                        help="where to compute; auto takes a GPU where there is one [auto]")
+    parser.add_argument("--seed", type=seed, default=1000, help="of weights, data order and dropout [1000]")
+
+
+def add_encoder(parser: Parser) -> None:
+    """Flags that shape the encoder. All default to None: what the checkpoint says, else the recipe's value."""
+    group = parser.add_argument_group("encoder (left out: what the checkpoint says)")
+    group.add_argument("--model_name_or_path", metavar="NAME",
+                       help="a paddlenlp name, a local directory, or scratch-LxW: our own encoder of L layers, "
+                            "W wide, from random weights, with a vocabulary made from the training texts")
+    group.add_argument("--output_emb_size", type=natural, metavar="N",
+                       help="width of the linear layer after pooling; 0: none [256 for a new encoder]")
+    group.add_argument("--max_seq_length", type=number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
+                       help="tokens a text, special ones included; longer texts are cut [the checkpoint's, or 64]")
+    group.add_argument("--pooling", choices=["pooler", "cls", "mean", "max"],
+                       help="pooler: tanh pooler output of [CLS] [pooler; mean for scratch encoders]")
+    group.add_argument("--pooling_layer", type=int, metavar="N",
+                       help="hidden layer that cls, mean and max read; -1 is the last [-1]")
+
+
+def add_checkpoint(parser: Parser) -> None:
+    """`--params_path` and the encoder flags beside it."""
+    parser.add_argument("--params_path", required=True, metavar="PATH",
+                        help="a checkpoint directory (model_STEP, best, latest) or its model_state.pdparams")
+    add_encoder(parser)
+
+
+def add_batch_size(parser: Parser, default: int) -> None:
+    """`--batch_size`."""
+    parser.add_argument("--batch_size", type=positive_int, default=default, metavar="N",
+                        help=f"texts (in training: samples a process) at once [{default}]")
+
+
+def add_engine(parser: Parser) -> None:
+    """`--batch_size` and `--engine` of the scripts that encode."""
+    parser.add_argument("--batch_size", type=positive_int, metavar="N",
+                        help="texts at once [as many of similar length as 1024 tokens hold]")
+    parser.add_argument("--engine", choices=["auto", "dynamic", "static", "onnx", "int8"], default="auto",
+                        help="what computes the vectors on a CPU: Paddle's dynamic graph, its static one (Paddle "
+                             "Inference), onnxruntime, or that with 8-bit weights, faster and a little off; auto: the "
+                             "fastest in fp32 that is installed, from 10,000 texts on [auto]")
+
+
+def add_bad_lines(parser: Parser) -> None:
+    """`--skip_bad_lines`."""
+    parser.add_argument("--skip_bad_lines", action="store_true",
+                        help="count and skip lines of a wrong shape instead of stopping at the first")
+
+
+PAIR_FLAGS = ("--similar_text_pair_file", "--similar_text_pair", "--similar_pair_file")
+
+
+def add_pairs(parser: Parser, text: str = "lines of query<TAB>positive", nargs: str | None = None) -> None:
+    """The evaluation pairs under every name the recipe's documents use."""
+    parser.add_argument(*PAIR_FLAGS, metavar="FILE", dest="similar_text_pair_file", required=True, nargs=nargs,
+                        help=text)
+
+
+def add_result_file(parser: Parser) -> None:
+    """`--recall_result_dir` and `--recall_result_file`."""
+    parser.add_argument("--recall_result_dir", default="recall_result", metavar="DIR",
+                        help="directory of the result file [recall_result]")
+    parser.add_argument("--recall_result_file", default="recall_result_file", metavar="NAME",
+                        help="name of the result file: query<TAB>recalled text<TAB>cosine [recall_result_file]")
+
+
+def add_index(parser: Parser) -> None:
+    """Flags of the vector index. None means not given: the index chooses, see ann_util.py."""
+    group = parser.add_argument_group("index")
+    group.add_argument("--index_type", choices=["auto", "hnsw", "exact"], default="auto",
+                       help="auto: exact search for small corpora, hnsw above [auto]")
+    group.add_argument("--hnsw_m", type=number(int, 2, 4096, "a whole number from 2 to 4096"), metavar="N",
+                       help="links a node [32]")
+    group.add_argument("--hnsw_ef", type=positive_int, metavar="N",
+                       help="size of the candidate list in search [max(200, 2 * recall_num)]")
+    group.add_argument("--hnsw_ef_construction", type=positive_int, metavar="N",
+                       help="size of the candidate list while building [200]")
+    group.add_argument("--hnsw_max_elements", type=positive_int, default=1_000_000, metavar="N",
+                       help="texts to allocate room for; a larger corpus gets its own size [1000000]")
+    group.add_argument("--hnsw_threads", type=natural, default=0, metavar="N",
+                       help="threads of build and search; 0: all cores; 1 builds the same graph each time [0]")
+
+
+def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: int, needs_texts: bool = True) -> None:
+    """Flags of the training loop; the defaults are the recipe's for the script at hand."""
+    parser.add_argument("--train_set_file", required=needs_texts, metavar="FILE", help="training texts")
+    parser.add_argument("--save_dir", default="./checkpoints", metavar="DIR",
+                        help="where checkpoints go [./checkpoints]")
+    add_batch_size(parser, batch_size)
+    add_bad_lines(parser)
+    group = parser.add_argument_group("training")
+    group.add_argument("--learning_rate", type=positive_float, default=learning_rate, help=f"[{learning_rate}]")
+    group.add_argument("--epochs", type=natural, default=epochs,
+                       help=f"passes over the data; 0 saves the encoder as it starts [{epochs}]")
+    group.add_argument("--max_steps", type=natural, default=0, metavar="N", help="stop after N steps; 0: never [0]")
+    group.add_argument("--weight_decay", type=nonnegative, default=0.0, help="not on biases and norms [0.0]")
+    group.add_argument("--warmup_proportion", "--warmup_proption", dest="warmup_proportion", type=fraction,
+                       default=0.0, help="share of the steps over which the learning rate rises [0.0]")
+    group.add_argument("--optimizer", choices=["adamw", "lamb"], default="adamw",
+                       help="lamb for very large batches [adamw]")
+    group.add_argument("--max_grad_norm", type=nonnegative, default=5.0, help="clip the gradient to it; 0: off [5.0]")
+    group.add_argument("--gradient_accumulation_steps", type=positive_int, default=1, metavar="N",
+                       help="batches a step; adds no negatives: a larger --batch_size does [1]")
+    group.add_argument("--use_gradient_cache", action="store_true",
+                       help="encode and back-propagate a chunk at a time (GradCache): memory of --chunk_size texts, "
+                            "loss and negatives of the whole --batch_size")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--chunk_size", type=positive_int, metavar="N",
+                        help="texts of similar length encoded at once [256; on a CPU 32, of a wide encoder 16]")
+    either.add_argument("--chunk_numbers", type=positive_int, metavar="N",
+                        help="the same, said as the number of chunks a batch")
+    group.add_argument("--use_recompute", "--recompute", action="store_true", dest="use_recompute",
+                       help="compute each encoder layer again on the way back instead of keeping what is in it: "
+                            "less memory, more time")
+    group.add_argument("--dropout", type=fraction,
+                       help="in the encoder and after the linear layer [the encoder's own, mostly 0.1; and 0.1]")
+    group.add_argument("--head_dropout", type=fraction, help="after the linear layer, where it differs [--dropout]")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="fp32",
+                        help="auto: 16 bit where the device gains by it, fp32 on a CPU [fp32]")
+    either.add_argument("--use_amp", action="store_const", const="auto", dest="precision",
+                        help="the recipe's name for --precision auto")
+    group.add_argument("--amp_loss_scale", type=positive_float, default=32768, help="first loss scale of fp16 [32768]")
+    group.add_argument("--false_negatives", choices=["mask", "no_duplicates", "keep"], default="mask",
+                       help="pairs of a batch that share a text: mask leaves them out of each other's loss, "
+                            "no_duplicates puts them in different batches, keep treats them as negatives [mask]")
+    group.add_argument("--init_from_ckpt", metavar="PATH", help="start from this checkpoint's weights")
+    group.add_argument("--log_steps", type=positive_int, default=10, metavar="N", help="steps between log lines [10]")
+    group.add_argument("--save_steps", type=natural, default=10000, metavar="N",
+                       help="steps between checkpoints; the last step is always saved [10000]")
+    group.add_argument("--keep_checkpoints", type=natural, default=0, metavar="N",
+                       help="keep the newest N and the best; 0: all [0]")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--resume", action="store_true", help="go on from the latest checkpoint of --save_dir, if any")
+    either.add_argument("--overwrite", action="store_true", help="remove the checkpoints that are in --save_dir first")
+
+
+def add_dev(parser: Parser) -> None:
+    """Flags of the evaluation during training."""
+    group = parser.add_argument_group("evaluation during training")
+    group.add_argument("--dev_set_file", *PAIR_FLAGS, "--test_set_file", dest="dev_set_file", metavar="FILE",
+                       help="query<TAB>positive: Recall@k is measured; text<TAB>text<TAB>number: Spearman's rho")
+    group.add_argument("--corpus_file", metavar="FILE",
+                       help="texts to recall from [the training texts and the dev file's second column]")
+    group.add_argument("--eval_steps", type=natural, default=0, metavar="N",
+                       help="steps between evaluations; 0: after each epoch [0]")
+    group.add_argument("--evaluate", action="store_true",
+                       help="insist on evaluation: an error where --dev_set_file is missing")
+    group.add_argument("--best_metric", metavar="NAME",
+                       help="what best/ and early stopping go by [recall@10; spearman for labelled pairs]")
+    group.add_argument("--early_stopping", type=natural, default=0, metavar="N",
+                       help="stop after N evaluations without a better one; 0: never [0]")
+    group.add_argument("--recall_num", type=positive_int, default=50, metavar="N", help="texts to recall a query [50]")
+    group.add_argument("--recall_result_dir", metavar="DIR",
+                       help="write the newest evaluation's result file and a line of metrics there [not written]")
+    group.add_argument("--recall_result_file", default="recall_result_init.txt", metavar="NAME",
+                       help="name of that result file [recall_result_init.txt]")
+    group.add_argument("--evaluate_result", default="evaluate_result.txt", metavar="NAME",
+                       help="name of the file of metrics, a line an evaluation [evaluate_result.txt]")
+    add_index(parser)
+
+
+def training_parser(description: str, learning_rate: float, batch_size: int, epochs: int,
+                    needs_texts: bool = True) -> Parser:
+    """Return the command line of a training script, but for its loss; the defaults are the recipe's."""
+    parser = Parser(description)
+    add_device(parser)
+    add_encoder(parser)
+    add_training(parser, learning_rate, batch_size, epochs, needs_texts)
+    add_dev(parser)
+    return parser
+
+
+def add_collection(parser: Parser, training: bool = True) -> None:
+    """Where passages, queries and judgements come from."""
+    group = parser.add_argument_group("collection in TREC's form, instead of --train_set_file" if training else "data")
+    if not training:
+        group.add_argument("--corpus_file", metavar="FILE",
+                           help="id<TAB>text, or id<TAB>url<TAB>title<TAB>body, a line a document")
+    group.add_argument("--queries_file", metavar="FILE", help="id<TAB>query" + "; --corpus_file then holds "
+                       "id<TAB>text, or id<TAB>url<TAB>title<TAB>body" * training)
+    if training:
+        group.add_argument("--qrels_file", metavar="FILE", help="query, document; or query, 0, document, grade")
+        group.add_argument("--dev_queries_file", metavar="FILE", help="queries to evaluate with")
+        group.add_argument("--dev_qrels_file", metavar="FILE", help="their judgements")
+    group = parser.add_argument_group("tokenising")
+    group.add_argument("--data_dir", metavar="DIR",
+                       help="the tokenised collection, used again where it fits"
+                            + " [SAVE_DIR/collection]" * training)
+    group.add_argument("--max_query_length", type=number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
+                       help="tokens a query [the checkpoint's, or --max_seq_length, at most 64]")
+    group.add_argument("--max_chunks", type=positive_int, metavar="N",
+                       help="passages of --max_seq_length tokens a document is cut into at most, the best one counts "
+                            "(MaxP); 1: its beginning alone (FirstP) [the checkpoint's, or 1]")
+
+
+def check_collection(args: argparse.Namespace) -> None:
+    """Raise UserError where the flags name no data, two kinds of it, or half of one."""
+    if bool(args.train_set_file) == bool(args.queries_file):
+        raise UserError("give either --train_set_file (pairs) or --corpus_file, --queries_file and --qrels_file (TREC)")
+    if args.queries_file:
+        for flag in ("corpus_file", "qrels_file"):
+            if not getattr(args, flag):
+                raise UserError(f"--queries_file needs --{flag}")
+        if bool(args.dev_queries_file) != bool(args.dev_qrels_file):
+            raise UserError("--dev_queries_file and --dev_qrels_file go together")
+        if args.dev_set_file:
+            raise UserError("--dev_set_file goes with --train_set_file; with --queries_file pass --dev_queries_file "
+                            "and --dev_qrels_file")
+    elif args.qrels_file or args.dev_queries_file or args.dev_qrels_file:
+        raise UserError("--qrels_file, --dev_queries_file and --dev_qrels_file go with --queries_file")
+
+
+def add_mining(group: argparse._ArgumentGroup) -> None:
+    """Which documents become negatives of a generation."""
+    group.add_argument("--topk_training", type=positive_int, default=200, metavar="N",
+                       help="negatives come from the first N documents of a search [200]")
+    group.add_argument("--negative_sample", "--num_negative_sample", dest="negative_sample", type=positive_int,
+                       default=20, metavar="N", help="negatives a pair gets in a generation [20]")
+    group.add_argument("--sampling", choices=["random", "top"], default="random",
+                       help="any of the first N, or the best ranked [random]")
+    add_likely_positives(group)
+    group.add_argument("--ann_dir", "--ann_data_dir", dest="ann_dir", metavar="DIR",
+                       help="where generations are published [ann in the directory of the checkpoints]")
+
+
+def add_likely_positives(group: argparse._ArgumentGroup) -> None:
+    """What is left out of the negatives beside known positives."""
+    group.add_argument("--rank_min", type=natural, default=0, metavar="N",
+                       help="leave out the first N ranked: the likeliest false negatives [0]")
+    group.add_argument("--margin", type=nonnegative, metavar="X",
+                       help="a negative's score is below the positive's by X or more [no margin]")
+    group.add_argument("--relative_margin", type=fraction, metavar="X",
+                       help="the same, as a share of the positive's absolute score; 0.05 is a good start [no margin]")
+    group.add_argument("--connected_positives", action="store_true",
+                       help="texts that pairs connect through other texts are positives too: right for paraphrases, as "
+                            "of a FAQ, wrong where a text answers different questions")

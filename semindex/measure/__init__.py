@@ -1,0 +1,1 @@
+"""Figures: how good an encoder, a result file or a run is."""

@@ -1,0 +1,67 @@
+"""Recall@k of an encoder over a corpus, while it is trained and once it is exported."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from semindex import runtime
+from semindex.encode.encoder import encode
+from semindex.encode.text_encoder import TextEncoder
+from semindex.measure.hits import RECALL_AT, hit_ranks, mrr_at, percent, recalls
+from semindex.search.exact import ExactIndex
+from semindex.search.index import IndexSettings, build_index
+from semindex.search.recall_files import ranked
+from semindex.text.corpus import Corpus
+from semindex.text.results import write_recall_result
+from semindex.text.tables import group_pairs
+
+
+class RecallEvaluator:
+    """Recall@k of a dev file over a corpus, for use during training. Every rank calls it; rank 0 searches.
+
+    result_dir: where given, the newest recall_result and a line of metrics an evaluation go there.
+    """
+
+    def __init__(self, pairs: Sequence[Sequence[str]], corpus: Corpus, recall_num: int, index: IndexSettings,
+                 result_dir: str | None = None, result_file: str = "", metrics_file: str = "") -> None:
+        self.positives = group_pairs(pairs)
+        self.queries, self.corpus = list(self.positives), corpus
+        self.recall_num, self.index = recall_num, index
+        self.result_dir, self.result_file, self.metrics_file = result_dir, result_file, metrics_file
+        if result_dir:
+            runtime.on_rank_0(lambda: os.makedirs(result_dir, exist_ok=True))
+        self.metrics = [f"recall@{k}" for k in RECALL_AT if k <= recall_num] + ["mrr@10"]
+        self.main_metric = f"recall@{max(k for k in RECALL_AT if k <= min(10, recall_num))}"
+
+    def __call__(self, encoder: TextEncoder) -> dict[str, float]:
+        """Return {'recall@1': percent, ..., 'mrr@10': percent}; prints the recipe's lines."""
+        runtime.say("evaluating")
+        texts = encode(encoder, self.corpus, "encode corpus")
+        queries = encode(encoder, self.queries, "encode queries")
+        return runtime.on_rank_0(lambda: self._measure(texts, queries))
+
+    def _measure(self, texts: np.ndarray, queries: np.ndarray) -> dict[str, float]:
+        ids, scores = build_index(texts, self.index, len(self.queries)).search(queries, self.recall_num)
+        found = list(ranked(self.queries, ids, scores, self.corpus))
+        hits = [hit_ranks(query, [text for text, _ in row], self.positives[query]) for query, row in found]
+        result = recalls(hits, self.recall_num)
+        for name, value in result.items():
+            runtime.say(f"{name}={value}")
+        if self.result_dir:
+            write_recall_result(os.path.join(self.result_dir, self.result_file), found)
+            with open(os.path.join(self.result_dir, self.metrics_file), "a", encoding="utf-8") as file:
+                stamp = time.strftime("%Y%m%d-%H%M%S")
+                file.write("\t".join([stamp, *(str(value) for value in result.values())]) + "\n")
+        return result | {"mrr@10": percent(mrr_at(hits, 10))}
+
+
+def recall_of_vectors(pairs: Sequence[Sequence[str]], corpus: Corpus,
+                      vectors_of: Callable[[Sequence[str]], np.ndarray]) -> dict[str, float]:
+    """Return {'recall@1': percent, ...} of exact search. vectors_of: from texts to unit vectors, float32."""
+    positives = group_pairs(pairs)
+    ids, scores = ExactIndex.build(vectors_of(corpus.slice(0, len(corpus)))).search(vectors_of(list(positives)), 50)
+    found = ranked(list(positives), ids, scores, corpus)
+    return recalls([hit_ranks(query, [text for text, _ in row], positives[query])
+                            for query, row in found], 50)

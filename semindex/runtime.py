@@ -1,0 +1,206 @@
+"""The device, the processes and their talk: one place for what differs between one CPU and many GPUs."""
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from semindex.environment import keep_freed_memory, prepare_environment
+from semindex.errors import UserError
+
+_TOLD = os.environ.get("OMP_NUM_THREADS", "")  # read now: paddle sets it to 1 when imported
+
+
+def rank() -> int:
+    """Return this process's number under `paddle.distributed.launch`, 0 otherwise."""
+    return int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+
+
+def world_size() -> int:
+    """Return the number of processes of the run."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+
+
+def say(text: str) -> None:
+    """Print a line on rank 0."""
+    if rank() == 0:
+        print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    """Print `warning: text` on standard error, on rank 0."""
+    if rank() == 0:
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+class _PlainProgress:
+    """What a progress bar is where there is no terminal: a line of figures every half minute."""
+
+    def __init__(self, total: int, unit: str, title: str) -> None:
+        self.total, self.unit, self.title, self.done = total, unit, title, 0
+        self.began = self.said = time.monotonic()
+
+    def __enter__(self) -> "_PlainProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        """Count what was done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self.said >= 30 and self.done:
+            self.said, rate = now, self.done / (now - self.began)
+            say(f"{self.title}: {self.done} of {self.total}, {rate:.0f} {self.unit}/s, "
+                f"{(self.total - self.done) / rate:.0f} s left")
+
+
+def progress(total: int, unit: str, title: str, lines: bool = True) -> Any:
+    """Return a progress bar with rate and time left, on rank 0 only; plain lines, where wanted, off a terminal."""
+    from tqdm import tqdm
+
+    if lines and not sys.stderr.isatty():
+        return _PlainProgress(total, unit, title)
+    return tqdm(total=total, unit=unit, desc=title, disable=None if rank() == 0 else True, leave=False, smoothing=0.05)
+
+
+def on_cpu() -> bool:
+    """Tell whether the device that start() chose is the CPU."""
+    import paddle
+
+    return paddle.device.get_device().startswith("cpu")
+
+
+def threads() -> int:
+    """Return how many threads this process computes with on a CPU: OMP_NUM_THREADS, else its share of the cores."""
+    return int(_TOLD) if _TOLD.isdigit() and int(_TOLD) else max(1, (os.cpu_count() or 1) // world_size())
+
+
+def start(device: str = "auto", seed: int = 0) -> str:
+    """Import paddle, choose the device, join the other processes and seed; return the device's name.
+
+    Raises UserError where this machine or this build of paddle lacks the device.
+    """
+    prepare_environment()
+    logging.getLogger().setLevel(logging.WARNING)
+    import paddle
+
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if device == "auto":
+        device = "gpu" if gpus else "cpu"
+    kind = device.split(":")[0]
+    if kind == "gpu" and not gpus:
+        reason = ("this machine shows no GPU" if paddle.is_compiled_with_cuda()
+                  else "the installed paddle is a CPU build: bash scripts/setup.sh --gpu installs the other")
+        raise UserError(f"--device {device}: {reason}; or pass --device cpu")
+    if kind == "cpu":
+        keep_freed_memory()
+        # Transposed views otherwise reach slow CPU kernels: a training step takes 1.4 to 2.9 times as long.
+        paddle.set_flags({"FLAGS_use_stride_kernel": False})
+        if not _TOLD:
+            paddle.base.core.set_num_threads(threads())
+    try:
+        paddle.set_device(device)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"--device {device}: {str(error).strip().splitlines()[-1]}") from None
+    if world_size() > 1:
+        paddle.distributed.init_parallel_env()
+        _answer_at_once()
+    paddle.seed(seed)
+    return device
+
+
+def _answer_at_once() -> None:
+    """Let the store's connections send small packets at once: a count takes 0.1 ms instead of 44.
+
+    Paddle sends a request in two writes; the second waits for the other side's delayed acknowledgement.
+    """
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        with contextlib.suppress(OSError):  # no socket, or closed meanwhile
+            connection = socket.socket(fileno=os.dup(int(name)))
+            with connection:
+                if connection.type == socket.SOCK_STREAM and connection.family != socket.AF_UNIX:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+_barriers = 0
+
+
+def barrier() -> None:
+    """Wait for the other processes, however long they work; to be called before any talk with them.
+
+    Gloo gives up after 30 s, which Paddle offers no way to change, and rank 0 may build an index for an hour.
+    """
+    global _barriers
+    if world_size() == 1:
+        return
+    from paddle.distributed import collective
+
+    store = collective._default_store  # paddle's own, over TCP, in rank 0's process: counts that all add to
+    _barriers += 1
+
+    def wait(name: str, own: int, until: int) -> None:
+        count, pause = store.add(name, own), 0.0002
+        while count < until:
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+            count = store.add(name, 0)
+
+    wait("semantic_index/came", 1, _barriers * world_size())
+    # Rank 0 may end after this talk, and the store with it: not before the others have seen that all came.
+    if rank() > 0:
+        store.add("semantic_index/saw", 1)
+    else:
+        wait("semantic_index/saw", 0, _barriers * (world_size() - 1))
+
+
+def share(value: Any) -> Any:
+    """Return rank 0's value, whatever can be pickled, on every rank."""
+    if world_size() == 1:
+        return value
+    import paddle
+
+    box = [value]
+    barrier()
+    paddle.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def on_rank_0(work: Callable[[], Any]) -> Any:
+    """Do the work on rank 0 only and return its result everywhere; a failure there ends every rank alike."""
+    if world_size() == 1:
+        return work()
+    result, failure = None, None
+    if rank() == 0:
+        try:
+            result = work()
+        except (UserError, OSError) as error:
+            failure = error
+    result, failure = share((result, failure))
+    if failure is not None:
+        raise failure
+    return result
+
+
+def gather_rows(rows: np.ndarray, counts: list[int]) -> list[np.ndarray]:
+    """Give every rank the rows of all ranks.
+
+    rows: float32 [counts[rank()], width]; counts: rows of each rank, known to all. Returns one array a rank.
+    """
+    if world_size() == 1:
+        return [rows]
+    import paddle
+
+    padded = np.zeros([max(counts), rows.shape[1]], np.float32)
+    padded[: len(rows)] = rows
+    received: list[Any] = []
+    barrier()
+    paddle.distributed.all_gather(received, paddle.to_tensor(padded))
+    return [block.numpy()[:count] for block, count in zip(received, counts)]

@@ -1,0 +1,1 @@
+"""Vectors or words to the nearest texts."""

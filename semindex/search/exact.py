@@ -1,0 +1,126 @@
+"""Exact search: the inner product with every vector."""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from semindex.errors import UserError
+from semindex.search.index import IndexSettings, VectorIndex
+
+ROWS, COLUMNS = 256, 65_536  # queries and vectors of one matrix product
+
+
+def best_of(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (ids, scores) of the k best of each row, best first, equal scores by id.
+
+    scores: float32 [rows, n]; ids: int64 [rows, n], or [n] where every row has the same.
+    """
+    ids = np.broadcast_to(ids, scores.shape)
+    if scores.shape[1] > k:
+        places = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        chosen = np.take_along_axis(scores, places, 1)
+        # Of those that equal the last one chosen, the partition took any: the smallest ids are wanted.
+        last = chosen.min(axis=1)
+        for row in np.flatnonzero((scores >= last[:, None]).sum(axis=1) > k):
+            tied = np.flatnonzero(scores[row] >= last[row])
+            places[row] = tied[np.lexsort((ids[row, tied], -scores[row, tied]))[:k]]
+            chosen[row] = scores[row, places[row]]
+        scores, ids = chosen, np.take_along_axis(ids, places, 1)
+    order = np.lexsort((ids, -scores))
+    return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
+
+
+class ExactIndex(VectorIndex):
+    """Inner product with every vector: misses nothing, and needs no build."""
+
+    kind = "exact"
+
+    def __init__(self, dimension: int, settings: IndexSettings | None = None) -> None:
+        super().__init__(dimension, settings)
+        # Rows beyond `count` are room for more; rows and their ids are in no order once something was removed.
+        self.rows = np.empty([0, dimension], np.float32)
+        self.row_ids = np.empty(0, np.int64)
+        self.count = 0
+
+    @classmethod
+    def build(cls, vectors: np.ndarray, settings: IndexSettings | None = None,
+              ids: np.ndarray | None = None) -> "ExactIndex":
+        """Make an index of vectors without copying them; see VectorIndex.build."""
+        index = cls(vectors.shape[1], settings)
+        index.rows = vectors if vectors.dtype == np.float32 else np.asarray(vectors, np.float32)
+        index.row_ids = np.arange(len(vectors)) if ids is None else np.asarray(ids, np.int64)
+        index.count = len(vectors)
+        return index
+
+    @property
+    def ids(self) -> np.ndarray:
+        """See VectorIndex."""
+        return np.sort(self.row_ids[: self.count])
+
+    def __len__(self) -> int:
+        return self.count
+
+    def _own(self, room: int) -> None:
+        """See that the rows are this index's own, and that there is room for so many more."""
+        wanted = self.count + room
+        if wanted > len(self.rows) or not self.rows.flags.writeable or not self.rows.flags.owndata:
+            size = max(wanted, 2 * self.count if room else self.count)
+            rows, ids = np.empty([size, self.dimension], np.float32), np.empty(size, np.int64)
+            rows[: self.count], ids[: self.count] = self.rows[: self.count], self.row_ids[: self.count]
+            self.rows, self.row_ids = rows, ids
+
+    def _add(self, vectors: np.ndarray, ids: np.ndarray) -> None:
+        self._own(len(ids))
+        new = slice(self.count, self.count + len(ids))
+        self.rows[new], self.row_ids[new] = vectors, ids
+        self.count += len(ids)
+
+    def _remove(self, ids: np.ndarray) -> None:
+        self._own(0)
+        gone = np.isin(self.row_ids[: self.count], ids)
+        kept = self.count - len(ids)
+        holes = np.flatnonzero(gone[:kept])  # the last rows move where something was removed
+        moved = kept + np.flatnonzero(~gone[kept:])
+        self.rows[holes], self.row_ids[holes] = self.rows[moved], self.row_ids[moved]
+        self.count = kept
+
+    def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        all_ids, all_scores = np.empty([len(queries), k], np.int64), np.empty([len(queries), k], np.float32)
+        for row in range(0, len(queries), ROWS):
+            block = queries[row : row + ROWS]
+            ids, scores = np.empty([len(block), 0], np.int64), np.empty([len(block), 0], np.float32)
+            for start in range(0, self.count, COLUMNS):
+                part = slice(start, min(start + COLUMNS, self.count))
+                own_ids, own = best_of(block @ self.rows[part].T, self.row_ids[part], k)
+                ids, scores = best_of(np.concatenate([scores, own], 1), np.concatenate([ids, own_ids], 1), k)
+            all_ids[row : row + ROWS], all_scores[row : row + ROWS] = ids, scores
+        return all_ids, all_scores
+
+    def vectors_of(self, ids: np.ndarray) -> np.ndarray:
+        """See VectorIndex."""
+        order = np.argsort(self.row_ids[: self.count])
+        return self.rows[order[np.searchsorted(self.row_ids[: self.count], ids, sorter=order)]]
+
+    def exact(self) -> "ExactIndex":
+        """Return itself."""
+        return self
+
+    def save(self, directory: str) -> list[str]:
+        """Write vectors.npy, and ids.npy where the ids are not 0 to n - 1."""
+        np.save(os.path.join(directory, "vectors.npy"), self.rows[: self.count])
+        ids = self.row_ids[: self.count]
+        if (ids == np.arange(self.count)).all():
+            return ["vectors.npy"]
+        np.save(os.path.join(directory, "ids.npy"), ids)
+        return ["vectors.npy", "ids.npy"]
+
+    @classmethod
+    def load(cls, directory: str, meta: dict[str, Any]) -> "ExactIndex":
+        """Read what save wrote, memory-mapped; UserError where it is not what index.json says."""
+        path = os.path.join(directory, "vectors.npy")
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        if vectors.shape != (meta["count"], meta["dimension"]) or vectors.dtype != np.float32:
+            raise UserError(f"{path}: holds {vectors.dtype} {list(vectors.shape)}, index.json says otherwise")
+        ids = os.path.join(directory, "ids.npy")
+        return cls.build(vectors, ids=np.load(ids, allow_pickle=False) if os.path.isfile(ids) else None)

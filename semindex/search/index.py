@@ -1,0 +1,192 @@
+"""The vector index: what every engine offers, the registry of engines, and which one is chosen. No paddle here."""
+
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from semindex.errors import UserError
+
+# Up to here exact search answers a query at a time within 0.2 ms of hnsw, misses nothing, and needs no build,
+# which would pay only after 90,000 queries (benchmarks/index_crossover.py; docs/results.md).
+EXACT_UP_TO = 20_000
+# Of an index that is thrown away afterwards, a build pays only beyond this many queries in batches, of any corpus:
+# 32,647 where it has 100,000 texts, about 24,000 where it has millions (the same table).
+EXACT_UP_TO_QUERIES = 24_000
+
+
+@dataclass
+class IndexSettings:
+    """How to build and search. None: the index chooses.
+
+    kind: auto, or the name of an engine; m: links a node; ef: candidates in search; ef_construction: candidates while
+    building; capacity: of hnsw, grown where the corpus is larger; threads: 0 is all cores, 1 is reproducible.
+    """
+
+    kind: str = "auto"
+    m: int | None = None
+    ef: int | None = None
+    ef_construction: int | None = None
+    capacity: int = 1
+    threads: int = 0
+
+    @classmethod
+    def from_flags(cls, args: Any) -> "IndexSettings":
+        """Take them from the flags of flags.add_index."""
+        return cls(args.index_type, args.hnsw_m, args.hnsw_ef, args.hnsw_ef_construction, args.hnsw_max_elements,
+                   args.hnsw_threads)
+
+
+class VectorIndex(ABC):
+    """Vectors, each under an id of its own, and the nearest of them by inner product.
+
+    An engine is one subclass: ENGINES names it, and CONTRIBUTING.md shows how to add one. Ids are whole numbers from 0
+    up. What was removed is never found again; an id that was removed may be added again.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, dimension: int, settings: IndexSettings | None = None) -> None:
+        self.dimension, self.settings = dimension, settings or IndexSettings()
+
+    @classmethod
+    def build(cls, vectors: np.ndarray, settings: IndexSettings | None = None,
+              ids: np.ndarray | None = None) -> "VectorIndex":
+        """Make an index of vectors, float32 [n, dimension]; ids: int64 [n], 0 to n - 1 where left out."""
+        index = cls(vectors.shape[1], settings)
+        index.add(vectors, ids)
+        return index
+
+    @property
+    @abstractmethod
+    def ids(self) -> np.ndarray:
+        """The ids that can be found, int64, ascending."""
+
+    @abstractmethod
+    def _add(self, vectors: np.ndarray, ids: np.ndarray) -> None:
+        """Add vectors whose form and ids were checked."""
+
+    @abstractmethod
+    def _remove(self, ids: np.ndarray) -> None:
+        """Remove ids that are there, each once."""
+
+    @abstractmethod
+    def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `search` does; k is at most the number of ids."""
+
+    @abstractmethod
+    def vectors_of(self, ids: np.ndarray) -> np.ndarray:
+        """Return the vectors of some ids, float32 [len(ids), dimension]."""
+
+    @abstractmethod
+    def save(self, directory: str) -> list[str]:
+        """Write the index into a directory; return the names of its files."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, directory: str, meta: dict[str, Any]) -> "VectorIndex":
+        """Read what `save` wrote, its checksums compared before. meta: dimension, count and parameters()."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what index.json tells of the build."""
+        return {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, vectors: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
+        """Add vectors, float32 [n, dimension], and return their ids, int64 [n].
+
+        ids: those behind the largest one where left out. Raises UserError for an id that is there or stands twice, a
+        negative one, and vectors of another width or that are not finite.
+        """
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        self._check(vectors)
+        own = self.ids
+        if ids is None:
+            first = int(own[-1]) + 1 if len(own) else 0
+            ids = np.arange(first, first + len(vectors))
+        ids = np.asarray(ids, np.int64)
+        if ids.shape != (len(vectors),):
+            raise UserError(f"{len(vectors)} vectors for ids of shape {list(ids.shape)}")
+        if len(ids) and ids.min() < 0:
+            raise UserError(f"the id {ids.min()} is negative; ids are whole numbers from 0 up")
+        there = ids[np.isin(ids, own)] if len(own) else ids[:0]
+        if len(there) or len(np.unique(ids)) < len(ids):
+            raise UserError(f"the id {there[0] if len(there) else 'of two vectors'} is in the index already; "
+                            "remove it first")
+        if not np.isfinite(vectors).all():
+            raise UserError("a vector is not finite: the encoder is damaged")
+        if len(ids):
+            self._add(vectors, ids)
+        return ids
+
+    def remove(self, ids: np.ndarray) -> None:
+        """Remove vectors by their ids. Raises UserError, and removes none, for an id that is not there."""
+        ids = np.unique(np.asarray(ids, np.int64))
+        lacking = ids[~np.isin(ids, self.ids)]
+        if len(lacking):
+            raise UserError(f"the id {lacking[0]} is not in the index")
+        if len(ids):
+            self._remove(ids)
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (ids int64, inner products float32), both [queries, min(k, len)], best first, equal ones by id.
+
+        Raises UserError for queries of another width.
+        """
+        self._check(queries)
+        k = min(k, len(self))
+        if not k or not len(queries):
+            return np.empty([len(queries), k], np.int64), np.empty([len(queries), k], np.float32)
+        return self._search(np.ascontiguousarray(queries, np.float32), k)
+
+    def exact(self) -> "VectorIndex":
+        """Return the same vectors behind exact search."""
+        from semindex.search.exact import ExactIndex
+
+        return ExactIndex.build(self.vectors_of(self.ids), ids=self.ids)
+
+    def _check(self, vectors: np.ndarray) -> None:
+        if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
+            raise UserError(f"vectors of shape {list(vectors.shape)} for an index of width {self.dimension}; "
+                            "was the index built with another encoder?")
+
+
+# Engines by name: where the class is, so that none is imported before it is asked for.
+ENGINES = {"exact": "semindex.search.exact:ExactIndex", "hnsw": "semindex.search.hnsw:HnswIndex"}
+
+
+def engine(kind: str) -> type[VectorIndex]:
+    """Return the class of an engine; UserError for a name that ENGINES lacks."""
+    if kind not in ENGINES:
+        raise UserError(f"index type {kind}: unknown; known are {', '.join(ENGINES)}")
+    module, name = ENGINES[kind].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def choose(settings: IndexSettings, texts: int, queries: int | None = None) -> str:
+    """Return the name of the engine for so many texts; queries: see build_index."""
+    if settings.kind != "auto":
+        return settings.kind
+    few = texts <= EXACT_UP_TO or queries is not None and queries <= EXACT_UP_TO_QUERIES
+    wanted = any((settings.m, settings.ef, settings.ef_construction))  # who gives a graph's flags wants a graph
+    return "exact" if few and not wanted else "hnsw"
+
+
+def build_index(vectors: np.ndarray, settings: IndexSettings, queries: int | None = None) -> VectorIndex:
+    """Build the index that the settings ask for.
+
+    vectors: float32 [texts, dimension]. queries: how many will be asked, in batches, before the index is thrown away;
+    None where it is kept.
+    """
+    return engine(choose(settings, len(vectors), queries)).build(vectors, settings)
+
+
+def recall_of_index(index: VectorIndex, queries: np.ndarray, k: int) -> float:
+    """Return the share of exact search's k nearest texts that the index finds, from 0 to 1."""
+    found, _ = index.search(queries, k)
+    truth, _ = index.exact().search(queries, k)
+    return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth)]))

@@ -1,0 +1,1 @@
+"""Files of text, and texts to token ids."""

@@ -1,0 +1,138 @@
+"""Tab-separated text files to checked rows. Formats and errors as docs/data.md says."""
+
+import gzip
+import os
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from semindex.errors import UserError
+
+SHAPES = {1: "one text a line", 2: "text<TAB>text", 3: "query<TAB>positive<TAB>hard negative"}
+
+
+@dataclass
+class ReadReport:
+    """What reading a file met beside its rows: the file, and how many lines were passed over."""
+
+    path: str
+    blank: int = 0
+    bad: int = 0
+    rows: int = 0
+    unlike: int = 0
+
+    def notes(self) -> str:
+        """Return ', 2 blank lines skipped' or the like, '' where there is nothing to tell."""
+        parts = [(self.blank, "blank"), (self.bad, "malformed"), (self.unlike, "label-0")]
+        return "".join(f", {n} {what} line{'s' * (n > 1)} skipped" for n, what in parts if n)
+
+
+def open_binary(path: str) -> BinaryIO:
+    """Open a file, gzipped where its name ends in .gz, or standard input for -; UserError for none or an empty one."""
+    if path == "-":
+        return sys.stdin.buffer
+    if not path:
+        raise UserError("an empty file name was given")
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file")
+    if os.path.isdir(path):
+        raise UserError(f"{path}: is a directory, a file was expected")
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        raise UserError(f"{path}: is empty")
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.endswith(".gz") else open(path, "rb")
+
+
+def read_rows(path: str, columns: Sequence[int], skip_bad_lines: bool = False, lines: ReadReport | None = None,
+              what: str = "", may_lack: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, fields) of a tab-separated UTF-8 file, fields stripped of outer white space.
+
+    columns: the numbers of fields a line may have. may_lack: all but the first may be empty. A byte-order mark, CRLF
+    and blank lines are tolerated.
+    Raises UserError with file:line for another shape, an empty field or invalid UTF-8 (counted and skipped
+    with skip_bad_lines), and for a file that has no line left.
+    """
+    lines = lines or ReadReport(path)
+    what = what or " or ".join(SHAPES[n] for n in columns)
+
+    def fault(text: str) -> None:
+        if not skip_bad_lines:
+            raise UserError(f"{path}:{number}: {text}; expected {what}; mend the line or pass --skip_bad_lines")
+        lines.bad += 1
+
+    number = 0
+    with open_binary(path) as file:
+        try:
+            for number, raw in enumerate(file, 1):
+                if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
+                    raw = raw[3:]
+                try:
+                    line = raw.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    hint = " (GBK? iconv -f gbk -t utf-8 mends the file)"
+                    fault(f"invalid UTF-8 at byte {error.start + 1}{hint}")
+                    continue
+                fields = [text.strip() for text in line.split("\t")]
+                if len(fields) in columns and (all(fields) or may_lack and fields[0]):
+                    lines.rows += 1
+                    yield number, fields
+                elif not line.strip():
+                    lines.blank += 1
+                elif len(fields) not in columns:
+                    fault(f"{len(fields)} column{'s' * (len(fields) > 1)}")
+                else:
+                    fault(f"column {fields.index('') + 1} is empty")
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UserError(f"{path}: not a whole gzip file ({error})") from None
+    if lines.rows == 0:
+        raise UserError(f"{path}: holds no line of {what} (of {number}{lines.notes()})")
+
+
+def read_table(path: str, columns: Sequence[int], skip_bad_lines: bool = False) -> tuple[list[list[str]], ReadReport]:
+    """Read a whole file whose lines all have as many columns as its first one; see read_rows."""
+    lines = ReadReport(path)
+    rows: list[list[str]] = []
+    for number, fields in read_rows(path, columns, skip_bad_lines, lines):
+        if rows and len(fields) != len(rows[0]) and not skip_bad_lines:
+            raise UserError(f"{path}:{number}: {len(fields)} columns, but the lines before have {len(rows[0])}; "
+                            "mend the line or pass --skip_bad_lines")
+        rows.append(fields)
+    (usual, count), = Counter(map(len, rows)).most_common(1)
+    if count < len(rows):
+        lines.bad += len(rows) - count
+        lines.rows = count
+        rows = [fields for fields in rows if len(fields) == usual]
+    return rows, lines
+
+
+def numbers(rows: Sequence[Sequence[str]]) -> np.ndarray | None:
+    """Return the third column as float64 [rows], None where there is none or it is text."""
+    try:
+        return np.array([float(row[2]) for row in rows]) if len(rows[0]) == 3 else None
+    except ValueError:
+        return None
+
+
+def read_pairs(path: str, columns: Sequence[int] = (2, 3),
+               skip_bad_lines: bool = False) -> tuple[list[list[str]], ReadReport]:
+    """Read evaluation pairs as read_table does; of labelled pairs, a number in the third column, those above 0."""
+    rows, lines = read_table(path, columns, skip_bad_lines)
+    labels = numbers(rows)
+    if labels is not None:
+        lines.unlike = int((labels <= 0).sum())
+        rows = [row for row, label in zip(rows, labels) if label > 0]
+        if not rows:
+            raise UserError(f"{path}: no pair has a label above 0, there is nothing to find")
+    return rows, lines
+
+
+def group_pairs(rows: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Map each query to its distinct positives, both in file order; rows of one column have none."""
+    groups: dict[str, dict[str, None]] = {}
+    for row in rows:
+        groups.setdefault(row[0], {}).update(dict.fromkeys(row[1:2]))
+    return {query: list(positives) for query, positives in groups.items()}

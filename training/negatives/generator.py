@@ -1,0 +1,150 @@
+"""The job beside a training: from its newest checkpoint to the next generation of negatives, or to vectors."""
+
+import argparse
+import json
+import os
+import time
+
+import numpy as np
+
+from models import loading
+from models.encoders import fast_encoder
+from semindex import runtime
+from semindex.collection import store
+from semindex.collection.evaluation import RankingEvaluator
+from semindex.encode.encoder import encode, vector_file
+from semindex.encode.text_encoder import TextEncoder
+from semindex.errors import UserError
+from semindex.files import atomic_directory
+from semindex.search.index import IndexSettings
+from semindex.text.tokenizer import TextTokenizer
+from training.checkpoints import STATE, Checkpoints
+from training.negatives.ance import rules_of
+from training.negatives.generations import Generation, Generations
+from training.negatives.miner import Miner
+from training.negatives.refresh import check_generations
+from training.parallel import anywhere
+
+VECTOR_FILES = ("passages.npy", "queries.npy", "passage_ids.txt", "query_ids.txt")
+
+
+def newest(args: argparse.Namespace) -> tuple[str, str, int, bool] | None:
+    """Return (path, identity, step, whether the training ends with it) of the newest whole checkpoint, if any."""
+    path: str | None = args.init_model_dir
+    step, last = 0, True
+    if path is None:
+        directory = args.training_dir
+        path = Checkpoints(directory).latest() if os.path.isdir(directory) else None
+        if path is None:
+            return None
+        try:
+            with open(os.path.join(path, STATE), encoding="utf-8") as file:
+                state = json.load(file)
+        except OSError:  # a newer one took its place just now
+            return None
+        step, last = state["step"], state["step"] >= state["total_steps"]
+    weights = loading.locate(path)[1]
+    return path, f"{os.path.abspath(path)} {os.stat(weights).st_mtime_ns}", step, last
+
+
+def load(path: str, args: argparse.Namespace, texts: int) -> tuple[TextEncoder, TextTokenizer] | None:
+    """Load an encoder on every rank; None where the checkpoint was removed meanwhile."""
+    loaded, gone = None, False
+    try:
+        model, tokenizer = loading.load(path, {})
+        loaded = fast_encoder(model, tokenizer, args.engine, texts, args.batch_size)[0], tokenizer
+    except (UserError, OSError):
+        if os.path.isdir(path):
+            raise
+        gone = True
+    return None if anywhere(gone) else loaded
+
+
+def _collection_dir(args: argparse.Namespace) -> str:
+    return args.data_dir or os.path.join(args.training_dir, "collection")
+
+
+def watch(args: argparse.Namespace) -> None:
+    """Make a generation from each newest checkpoint until the training has ended."""
+    directory = _collection_dir(args)
+    ann_dir = args.ann_dir or os.path.join(args.training_dir or ".", "ann")
+    runtime.on_rank_0(lambda: check_generations(ann_dir))
+    generations = Generations(ann_dir)
+    waiting = False
+    while True:
+        found = runtime.on_rank_0(lambda: newest(args))
+        ready = runtime.on_rank_0(lambda: os.path.isfile(os.path.join(directory, store.MARKER)))
+        if not (found and ready):
+            if args.init_model_dir:
+                raise UserError(f"{directory}: holds no tokenised collection; train_ance.py makes one")
+            if not waiting:
+                runtime.say(f"waiting for a checkpoint in {args.training_dir}")
+            waiting = True
+            time.sleep(args.poll_seconds)
+            continue
+        path, identity, step, last = found
+        before = runtime.on_rank_0(generations.newest)
+        done = before is not None and before.weights == identity
+        if not (done or _make(path, identity, step, before.number + 1 if before else 0, directory, generations, args)):
+            continue
+        if last or args.end_ann_step and step >= args.end_ann_step:
+            return
+        time.sleep(args.poll_seconds)
+
+
+def _make(path: str, identity: str, step: int, number: int, directory: str, generations: Generations,
+          args: argparse.Namespace) -> bool:
+    collection = store.load(directory)
+    loaded = load(path, args, collection.about.passages)
+    if loaded is None:
+        return False
+    encoder, tokenizer = loaded
+    runtime.say(f"generation {number} from {path}")
+    index = IndexSettings.from_flags(args)
+    dev = RankingEvaluator(collection, index) if len(collection.judged(training=False)) else None
+    generation = Generation(number, step, "ann", collection.about.key, identity)
+    miner = Miner(collection, rules_of(args), index, args.connected_positives)
+    # On the disk: memory need not hold them, and a killed job goes on with them if the checkpoint is still the newest.
+    file = vector_file(os.path.join(generations.directory, "passages"), encoder, collection.passages,
+                       f"{identity} {collection.about.key} {args.engine}")
+    out = miner.publish(encoder, generation, generations, dev=dev, file=file)
+    runtime.on_rank_0(file.remove)
+    runtime.say(f"published {out}: " + ", ".join(f"{name} {value} s" for name, value in generation.seconds.items()))
+    return True
+
+
+def write_vectors(args: argparse.Namespace) -> None:
+    """Write passages.npy and queries.npy, float32 [n, dimension], and passage_ids.txt and query_ids.txt beside them.
+
+    Raises UserError where the directory holds something else.
+    """
+    if os.path.isdir(args.output_dir) and not set(os.listdir(args.output_dir)) <= set(VECTOR_FILES):
+        raise UserError(f"--output_dir {args.output_dir}: holds other files; name another directory")
+    collection = store.load(_collection_dir(args))
+    found = runtime.on_rank_0(lambda: newest(args))
+    loaded = load(found[0], args, collection.about.passages) if found else None
+    if loaded is None:
+        raise UserError(f"{args.training_dir}: holds no checkpoint")
+    runtime.say(f"Loaded parameters from {found[0]}")
+    # A killed run goes on: the vectors grow beside the directory, which takes its name when all is there.
+    file = vector_file(f"{args.output_dir}.passages", loaded[0], collection.passages,
+                       f"{found[1]} {collection.about.key} {args.engine}")
+    passages = encode(loaded[0], collection.passages, "encode passages", file)
+    queries = encode(loaded[0], collection.query_tokens(np.arange(collection.about.queries)), "encode queries")
+
+    def write() -> None:
+        with atomic_directory(args.output_dir) as partial:
+            np.save(os.path.join(partial, "passages.npy"), passages)
+            np.save(os.path.join(partial, "queries.npy"), queries)
+            with open(os.path.join(partial, "query_ids.txt"), "w", encoding="utf-8") as out:
+                out.writelines(f"{name}\n" for name in collection.query_ids)
+            names = list(collection.document_ids) if collection.about.chunks == 1 else None
+            with open(os.path.join(partial, "passage_ids.txt"), "w", encoding="utf-8") as out:
+                for row, owner in enumerate(collection.owner.tolist()):
+                    name = names[owner] if names else collection.document_ids[owner]
+                    chunk = row - int(collection.first_passage[owner])
+                    out.write(f"{name}\t{chunk}\n" if collection.about.chunks > 1 else f"{name}\n")
+        file.remove()
+        runtime.say(f"{args.output_dir}: {len(passages)} passages, {len(queries)} queries, {passages.shape[1]} wide")
+
+    runtime.on_rank_0(write)

@@ -1,0 +1,111 @@
+"""What mine_negatives.py puts together: pairs, a dense or keyword search or both, the file of triples."""
+
+import argparse
+import contextlib
+from collections.abc import Callable
+
+import numpy as np
+
+from models import loading
+from models.encoders import fast_encoder
+from semindex import runtime
+from semindex.collection.sources import numbered
+from semindex.encode.encoder import encode
+from semindex.files import atomic_file
+from semindex.search.index import IndexSettings, build_index
+from semindex.search.keyword import Bm25
+from semindex.search.recall_files import check_outputs
+from semindex.text.corpus import Corpus
+from training.negatives.mining import Known, MiningRules, Scores, Search, mine, report
+from training.setup import read_samples
+
+
+def dense(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> Callable[[], tuple[Search, Scores]]:
+    """Encode by --params_path; return what makes search and scores, on rank 0. Every rank calls it."""
+    model, tokenizer = loading.load(args.params_path, {})
+    runtime.say(f"Loaded parameters from {args.params_path}")
+    encoder, _ = fast_encoder(model, tokenizer, args.engine, len(documents), args.batch_size)
+    vectors, asked = encode(encoder, documents, "encode corpus"), encode(encoder, queries, "encode queries")
+
+    def make() -> tuple[Search, Scores]:
+        index = build_index(vectors, IndexSettings.from_flags(args), len(queries))
+        return (lambda block: index.search(asked[block], args.rank_max),
+                lambda pairs: np.einsum("ij,ij->i", asked[pairs[:, 0]], vectors[pairs[:, 1]]))
+
+    return make
+
+
+def keyword(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> tuple[Search, Scores]:
+    """Return search and scores by BM25."""
+    index = Bm25(documents, source=args.corpus_file or args.train_set_file)
+
+    def search(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found, scores = index.search([queries[number] for number in block], args.rank_max)
+        return np.where(scores > 0, found, -1), scores
+
+    return search, lambda pairs: index.scores([queries[number] for number in pairs[:, 0]], pairs[:, 1].tolist())
+
+
+def join(one: np.ndarray, two: np.ndarray, width: int) -> np.ndarray:
+    """Return the first `width` of two lists of each row in turn, each document once; -1 behind the last."""
+    both = np.stack([one, two], 2).reshape(len(one), -1)
+    for column in range(1, both.shape[1]):
+        again = (both[:, :column] == both[:, column : column + 1]).any(1)
+        both[again, column] = -1
+    order = np.argsort(both < 0, axis=1, kind="stable")[:, :width]
+    return np.take_along_axis(both, order, 1)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Mine as the flags say and write the triples."""
+    runtime.on_rank_0(lambda: check_outputs(args.output_file, args.report_file))
+    samples = read_samples(args, (2,))
+    documents, queries, pairs = numbered(args, samples)
+    ways: dict[str, Callable[[], tuple[Search, Scores]]] = {}
+    if args.by != "bm25":
+        ways["dense"] = dense(args, documents, queries)
+    if args.by != "dense":
+        ways["bm25"] = lambda: keyword(args, documents, queries)
+    runtime.on_rank_0(lambda: _mine(args, documents, queries, pairs, ways))
+
+
+def _mine(args: argparse.Namespace, documents: Corpus, queries: list[str], pairs: np.ndarray,
+          ways: dict[str, Callable[[], tuple[Search, Scores]]]) -> None:
+    places, count = {text: number for number, text in enumerate(documents)}, len(documents)
+    groups = np.array([*range(count), *(places.get(query, count + i) for i, query in enumerate(queries))], np.int64)
+    known = (Known.connected if args.connected_positives else Known)(pairs, groups, count)
+    found: list[np.ndarray] = []
+    with atomic_file(args.report_file) if args.report_file else contextlib.nullcontext() as out:
+        for name, way in ways.items():
+            def note(reason: str, rows: np.ndarray, some: np.ndarray, scores: np.ndarray, name: str = name) -> None:
+                assert out is not None
+                for (query, positive), document, value in zip(pairs[rows].tolist(), some.tolist(), scores.tolist()):
+                    out.write(f"{queries[query]}\t{documents[positive]}\t{documents[document]}\t{value:.4f}\t{reason}"
+                              f"\t{name}\n")
+
+            search, score = way()
+            rules = MiningRules(args.negatives, args.rank_min, args.rank_max, args.margin, args.relative_margin,
+                                args.sampling, args.seed + len(found))
+            mined = mine(pairs, search, known, rules, score, fill=args.keep_all, dropped=note if out else None)
+            runtime.say(f"{name}: {report(mined.counts)}")
+            found.append(mined.documents)
+    chosen = found[0] if len(found) == 1 else join(found[0], found[1], args.negatives)
+    _write(args, documents, queries, pairs, chosen)
+
+
+def _write(args: argparse.Namespace, documents: Corpus, queries: list[str], pairs: np.ndarray,
+           chosen: np.ndarray) -> None:
+    rows, columns = np.nonzero(chosen >= 0)
+    if args.max_per_query:
+        asked = pairs[rows, 0]
+        by_query = np.lexsort((columns, asked))  # the best of every pair before the second best of any
+        starts = np.flatnonzero(np.diff(asked[by_query], prepend=-1))
+        place = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
+        kept = np.sort(by_query[place < args.max_per_query])
+        rows, columns = rows[kept], columns[kept]
+    with atomic_file(args.output_file) as file:
+        for (query, positive), negative in zip(pairs[rows].tolist(), chosen[rows, columns].tolist()):
+            file.write(f"{queries[query]}\t{documents[positive]}\t{documents[negative]}\n")
+    lost = len(pairs) - len(np.unique(rows))
+    runtime.say(f"{args.output_file}: {len(rows)} lines" + f"; {lost} pairs found no negative and are left out, "
+                "--keep_all gives them one at random" * (lost > 0))

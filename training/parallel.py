@@ -1,0 +1,50 @@
+"""What the processes of a training exchange: vectors, gradients, a wish to stop. Sums are over processes."""
+
+from collections.abc import Sequence
+
+import paddle
+from paddle import Tensor
+
+from semindex import runtime
+
+
+def gather_vectors(vectors: Tensor, counts: list[int], columns: int) -> list[Tensor]:
+    """Return the vectors of all processes, one tensor [samples of all, dimension] a column.
+
+    vectors: this process's, [columns * counts[rank], dimension], column after column. Its own rows keep their
+    gradient, the others' are constants: with the loss of the whole batch on every process, and the gradients
+    summed over processes, that is the gradient of one process with the joined batch.
+    """
+    rank = runtime.rank()
+    blocks = [vectors]
+    if runtime.world_size() > 1:
+        padded = vectors.detach()
+        if counts[rank] < max(counts):
+            lacking = columns * (max(counts) - counts[rank])
+            padded = paddle.concat([padded, paddle.zeros([lacking, vectors.shape[1]])])
+        received: list[Tensor] = []
+        runtime.barrier()
+        paddle.distributed.all_gather(received, padded)
+        blocks = [block[: columns * count] for block, count in zip(received, counts)]
+        blocks[rank] = vectors
+    split = [block.reshape([columns, count, -1]) for block, count in zip(blocks, counts)]
+    return [paddle.concat([block[column] for block in split]) for column in range(columns)]
+
+
+def sum_gradients(parameters: Sequence[Tensor], factor: float = 1.0) -> None:
+    """Replace every parameter's gradient by its sum over the processes, times factor."""
+    if runtime.world_size() > 1:
+        from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_gradients_with_group
+
+        runtime.barrier()
+        fused_allreduce_gradients_with_group(parameters, None, scale=factor)
+
+
+def anywhere(flag: bool) -> bool:
+    """Tell whether the flag is set on any process. Every process must call it."""
+    if runtime.world_size() == 1:
+        return flag
+    value = paddle.to_tensor([int(flag)], "int32")
+    runtime.barrier()
+    paddle.distributed.all_reduce(value, paddle.distributed.ReduceOp.MAX)
+    return bool(value)

@@ -1,0 +1,133 @@
+"""A training as something that can be cut short: what is saved, what a resume must find equal, signals."""
+
+import contextlib
+import json
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import paddle
+from paddle import nn
+
+from models import loading
+from semindex import runtime
+from semindex.errors import UserError
+from semindex.text.tokenizer import TextTokenizer
+from training.checkpoints import HEAD, OPTIMIZER, SCALER, STATE, Checkpoints, rename_optimizer
+from training.parallel import anywhere
+from training.step import Step
+
+# Of the schedule, what decides the weights.
+SAME = ("gradient_accumulation_steps", "seed", "learning_rate", "weight_decay", "warmup_proportion", "max_grad_norm",
+        "precision", "optimizer")
+
+
+class Run:
+    """Where a training stands, and its checkpoints.
+
+    number: steps taken; saved: the step of the last checkpoint, -1 for none; best: the main metric's best value;
+    waited: evaluations since then; total: steps of the whole training.
+    """
+
+    def __init__(self, step: Step, tokenizer: TextTokenizer, total: int) -> None:
+        self.step, self.tokenizer, self.total = step, tokenizer, total
+        self.checkpoints = Checkpoints(step.schedule.save_dir, step.schedule.keep_checkpoints)
+        self.number, self.saved, self.best, self.waited = 0, -1, -math.inf, 0
+        self.stopping = False
+
+    def prepare(self) -> None:
+        """Make the directory, and go on from its latest checkpoint where --resume says so."""
+        step, schedule = self.step, self.step.schedule
+        size = 12 * sum(p.size for p in step.model.parameters())  # weights and two moments, 4 bytes each
+        runtime.on_rank_0(lambda: self.checkpoints.prepare(schedule.resume, schedule.overwrite, size))
+        if schedule.resume:
+            self.resume()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be the same for a resumed run to go on as the undisturbed one would."""
+        step, data = self.step, self.step.data
+        model = {f"encoder's {name}": value for name, value in asdict(step.model.settings).items()
+                 if name not in ("encoder", "format")}
+        rates = sorted({layer.p for layer in step.model.sublayers() if isinstance(layer, nn.Dropout)})
+        return {"batch_size": data.batch_size, "processes": data.world, "samples": len(data.rows),
+                "total_steps": self.total, "head": step.head.name, "mask": step.mask, "dropout": rates,
+                "chunk_size": data.chunk, "training texts": data.fingerprint(),
+                } | step.head.settings() | model | {name: getattr(step.schedule, name) for name in SAME}
+
+    def save(self, best: bool = False) -> None:
+        """Write a checkpoint of this step, unless there is one."""
+        if self.saved == self.number and not best:
+            return
+        state = self.identity() | {"step": self.number, "best": None if math.isinf(self.best) else self.best,
+                                   "waited": self.waited}
+
+        def write() -> None:
+            if self.saved == self.number:
+                self.checkpoints.mark_best(self.number)
+                return
+            step = self.step
+            optimizer = rename_optimizer(step.optimizer.state_dict(), step.names)
+            if step.scaler.is_enable():
+                optimizer[SCALER] = step.scaler.state_dict()
+            path = self.checkpoints.save(step.model, step.head, self.tokenizer, self.number, optimizer, state, best)
+            runtime.say(f"saved {path}")
+
+        runtime.on_rank_0(write)
+        self.saved = self.number
+
+    def resume(self) -> None:
+        """Take weights, optimizer, schedule and position from the latest checkpoint, if there is one."""
+        path = runtime.on_rank_0(self.checkpoints.latest)
+        if path is None:
+            runtime.say(f"nothing to resume in {self.step.schedule.save_dir}: starting anew")
+            return
+        try:
+            with open(os.path.join(path, STATE), encoding="utf-8") as file:
+                state = json.load(file)
+            optimizer = paddle.load(os.path.join(path, OPTIMIZER))
+        except Exception as error:  # a truncated file raises almost anything
+            raise UserError(f"--resume: {path} is damaged ({type(error).__name__}); remove that directory to resume "
+                            "from the one before, or --init_from_ckpt to start a new run from its weights") from None
+        for name, value in self.identity().items():
+            if state.get(name) != value:
+                raise UserError(f"--resume: {path} was made with {name} {state.get(name)}, now it is {value}; "
+                                "give the same flags and data, or --init_from_ckpt to start a new run from its weights")
+        step = self.step
+        loading.load_weights(step.model, os.path.join(path, loading.WEIGHTS))
+        if step.head.state_dict():
+            loading.load_weights(step.head, os.path.join(path, HEAD))
+        paddle_names = {ours: theirs for theirs, ours in step.names.items()}
+        if SCALER in optimizer:
+            step.scaler.load_state_dict(optimizer.pop(SCALER))
+        step.optimizer.set_state_dict(rename_optimizer(optimizer, paddle_names))
+        self.number = self.saved = state["step"]
+        self.best = -math.inf if state["best"] is None else state["best"]
+        self.waited = state["waited"]
+        runtime.say(f"resumed from {path}")
+
+    @contextlib.contextmanager
+    def catch_sigterm(self) -> Iterator[None]:
+        """On SIGTERM, which batch systems send before they kill, the step is ended and saved first."""
+        def note(*_: object) -> None:
+            self.stopping = True
+
+        if threading.current_thread() is not threading.main_thread():  # only that one may
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, note)
+        signal.siginterrupt(signal.SIGTERM, False)  # what is being received goes on: paddle's store would give up
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def stop_if_told(self) -> None:
+        """Save and exit where a process was sent SIGTERM. Every process must call it."""
+        if anywhere(self.stopping):
+            self.save()
+            runtime.say(f"told to stop: saved step {self.number} of {self.total}; --resume goes on from there")
+            raise SystemExit(128 + signal.SIGTERM)

@@ -1,0 +1,135 @@
+"""What every training script does around its head: data, encoder, dev evaluation, schedule, training."""
+
+import argparse
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from paddle import nn
+
+from data import TrainingSet
+from models import loading
+from models.semantic_index import SemanticIndex
+from models.settings import read_settings
+from models.weights import scratch
+from semindex import runtime
+from semindex.errors import UserError
+from semindex.measure.evaluator import Evaluator
+from semindex.measure.recall import RecallEvaluator
+from semindex.measure.spearman import SpearmanEvaluator
+from semindex.search.index import IndexSettings
+from semindex.text.corpus import Corpus, read_corpus
+from semindex.text.tables import numbers, read_table
+from semindex.text.tokenizer import TextTokenizer
+from training.schedule import Schedule
+from training.trainer import train
+
+
+def chunk_size(model: SemanticIndex) -> int:
+    """Return how many texts of similar length to encode at once where no flag says it."""
+    if not runtime.on_cpu():
+        return 256
+    # Little padding pays more than large products, the more the wider the encoder.
+    return 16 if model.ptm.config.hidden_size >= 512 else 32
+
+
+def schedule(args: argparse.Namespace) -> Schedule:
+    """Take the schedule from the flags."""
+    return Schedule(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Schedule)})
+
+
+def read_samples(args: argparse.Namespace, columns: tuple[int, ...]) -> list[list[str]]:
+    """Read the training file; UserError for labelled pairs, which are another script's."""
+    samples, lines = read_table(args.train_set_file, columns, args.skip_bad_lines)
+    if numbers(samples) is not None:
+        raise UserError(f"{args.train_set_file}: the third column holds numbers, which look like labels, not hard "
+                        "negatives; keep the first two columns of the pairs that match")
+    runtime.say(f"{args.train_set_file}: {len(samples)} samples of {len(samples[0])} columns{lines.notes()}")
+    return samples
+
+
+def encoder(args: argparse.Namespace, texts: Iterable[str],
+            head: str) -> tuple[SemanticIndex, TextTokenizer]:
+    """Build the encoder the flags ask for: of --init_from_ckpt, by --model_name_or_path, or the recipe's.
+
+    texts: for the vocabulary of one from random weights.
+    """
+    flags, rates = vars(args), [args.head_dropout, args.dropout, 0.1]
+    rate = next(rate for rate in rates if rate is not None)
+    name = args.model_name_or_path or "rocketqa-zh-base-query-encoder"
+    if args.init_from_ckpt:
+        directory, weights = loading.locate(args.init_from_ckpt)
+        if read_settings(directory):
+            model, tokenizer = loading.load(args.init_from_ckpt, flags, rate)
+        else:
+            if scratch.is_scratch(name):
+                raise UserError(f"--init_from_ckpt {args.init_from_ckpt}: holds weights only; name their encoder "
+                                "with --model_name_or_path")
+            model, tokenizer = loading.create(name, flags, head=head, head_dropout=rate)
+            loading.load_weights(model, weights, may_lack=("emb_reduce_linear.",))
+        runtime.say(f"warmup from:{args.init_from_ckpt}")
+        model.set_head(head)
+    else:
+        model, tokenizer = loading.create(name, flags, texts, head, rate)
+    return model, tokenizer
+
+
+def dealing(args: argparse.Namespace, model: SemanticIndex, tokenizer: TextTokenizer,
+            columns: int) -> dict[str, Any]:
+    """Return how a TrainingSet is to deal samples of so many columns, as its __init__'s arguments."""
+    chunk = args.chunk_size or chunk_size(model)
+    if args.chunk_numbers:
+        chunk = -(-args.batch_size * columns // args.chunk_numbers)
+    return {"seed": args.seed, "rank": runtime.rank(), "world": runtime.world_size(), "pad_id": tokenizer.pad_id,
+            "no_duplicates": args.false_negatives == "no_duplicates", "chunk": chunk}
+
+
+def training_set(args: argparse.Namespace, samples: list[list[str]], model: SemanticIndex,
+                 tokenizer: TextTokenizer) -> TrainingSet:
+    """Tokenise the samples and say how many are false negatives of one another."""
+    data = TrainingSet.from_samples(samples, tokenizer, args.batch_size,
+                                    **dealing(args, model, tokenizer, max(2, len(samples[0]))))
+    shared = data.shared_texts()
+    if shared:
+        how = {"mask": "masked as negatives of one another", "keep": "kept as negatives of one another",
+               "no_duplicates": "dealt into different batches"}[args.false_negatives]
+        runtime.say(f"{shared} of {len(samples)} samples share a text with another one: {how}")
+    lost = len(samples) - sum(map(len, data.plan(0)))
+    if lost and args.false_negatives == "no_duplicates":
+        runtime.say(f"{lost} samples find no batch without a duplicate and are left out of the first epoch; "
+                    "--false_negatives mask uses every sample")
+    cut = int((data.tokens.lengths == tokenizer.max_seq_length).sum())
+    if cut:
+        runtime.say(f"{cut} of {len(data.tokens)} texts reach --max_seq_length {tokenizer.max_seq_length}, "
+                    "longer ones are cut")
+    return data
+
+
+def dev_evaluation(args: argparse.Namespace, samples: list[list[str]]) -> Evaluator | None:
+    """Return the evaluation during training, None where no dev file is given: Spearman for labelled pairs."""
+    if not args.dev_set_file:
+        for flag in ("evaluate", "eval_steps", "early_stopping"):
+            if getattr(args, flag):
+                raise UserError(f"--{flag} needs --dev_set_file")
+        return None
+    pairs, lines = read_table(args.dev_set_file, (2, 3), args.skip_bad_lines)
+    labels = numbers(pairs)
+    if labels is not None:
+        runtime.say(f"{args.dev_set_file}: {len(pairs)} labelled pairs{lines.notes()}, "
+                    "Spearman's correlation with their cosines")
+        return SpearmanEvaluator(pairs, labels)
+    if args.corpus_file:
+        corpus, _ = read_corpus(args.corpus_file, args.skip_bad_lines)
+    else:
+        corpus = Corpus.from_texts([text for row in samples for text in row[:2]] + [row[1] for row in pairs])
+    runtime.say(f"{args.dev_set_file}: {len(pairs)} pairs{lines.notes()}, recalled from {len(corpus)} texts")
+    return RecallEvaluator(pairs, corpus, args.recall_num, IndexSettings.from_flags(args),
+                           args.recall_result_dir, args.recall_result_file, args.evaluate_result)
+
+
+def train_head(args: argparse.Namespace, samples: list[list[str]], head: nn.Layer) -> str:
+    """Train an encoder with a head as the flags say; return the best checkpoint's directory."""
+    model, tokenizer = encoder(args, (text for row in samples for text in row), head.name)
+    data = training_set(args, samples, model, tokenizer)
+    evaluate = dev_evaluation(args, samples)
+    return train(model, tokenizer, head, data, schedule(args), args.false_negatives != "keep", evaluate)
