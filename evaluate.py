@@ -37,6 +37,8 @@ def parser() -> cli.Parser:
     parser.add_argument("--format", choices=["lines", "short", "json", "table"],
                         help="lines: recall@1=45.183; short: Recall@10<TAB>Recall@50 [lines; table for several files]")
     flags.add_bad_lines(parser)
+    parser.reads("similar_text_pair_file", "recall_result_file", "run_file", "qrels_file")
+    parser.writes("result_tsv", role="append")
     return parser
 
 

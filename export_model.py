@@ -17,6 +17,8 @@ def parser() -> cli.Parser:
                         help="lines of query<TAB>positive: print what each format recalls")
     parser.add_argument("--corpus_file", metavar="FILE", help="texts to recall from, for --dev_set_file")
     flags.add_bad_lines(parser)
+    parser.reads("dev_set_file", "corpus_file")
+    parser.writes("output_path", role="directory")
     return parser
 
 

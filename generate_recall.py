@@ -13,6 +13,8 @@ def parser() -> cli.Parser:
     parser.add_argument("--shuffle", action="store_true", help="in an order drawn by --seed, not the files' own")
     parser.add_argument("--seed", type=cli.seed, default=1000, help="of --shuffle [1000]")
     flags.add_bad_lines(parser)
+    parser.reads("train_set_file")
+    parser.writes("output_file")
     return parser
 
 

@@ -23,6 +23,8 @@ def parser() -> cli.Parser:
                         help="write float32 [texts, width] there [printed: the shape, then the vectors]")
     flags.add_engine(parser)
     flags.add_bad_lines(parser)
+    parser.reads("text_file")
+    parser.writes("output_file")
     return parser
 
 
@@ -57,11 +59,12 @@ def main() -> None:
     from models import loading
     from models.encoders import fast_encoder
     from semindex.encode.encoder import encode, report_cut, vector_file
+    from semindex.encode.vector_file import VectorFile, save_vectors
 
     model, tokenizer = loading.load(args.params_path, vars(args))
     encoder, engine = fast_encoder(model, tokenizer, args.engine, len(texts), args.batch_size)
     file = None
-    if args.output_file:
+    if args.output_file and VectorFile.possible(args.output_file):
         fingerprint = loading.fingerprint(args.params_path, model, tokenizer)
         corpus = texts if isinstance(texts, Corpus) else Corpus.from_texts(texts)
         file = vector_file(args.output_file, encoder, corpus, f"{fingerprint} {engine} {corpus.fingerprint}")
@@ -72,6 +75,9 @@ def main() -> None:
     if file is not None:
         file.finish(rows)
         runtime.say(f"{args.output_file}: float32 [{len(rows)}, {encoder.dimension}]")
+        return
+    if args.output_file:
+        save_vectors(args.output_file, vectors, rows)
         return
     vectors = vectors[rows]
     print(list(vectors.shape))

@@ -16,6 +16,7 @@ def parser() -> cli.Parser:
                         help="bigram: characters and pairs of neighbours; word: words by jieba [bigram]")
     parser.add_argument("--k1", type=cli.nonnegative, default=1.5, help="saturation of term frequency [1.5]")
     parser.add_argument("--b", type=cli.fraction, default=0.75, help="weight of text length [0.75]")
+    parser.reads("corpus_file")
     return parser
 
 

@@ -32,6 +32,9 @@ def parser() -> cli.Parser:
     flags.add_engine(parser)
     flags.add_bad_lines(parser)
     flags.add_index(parser)
+    flags.add_trust(parser)
+    parser.reads("params_path", "train_set_file", "corpus_file")
+    parser.writes("output_file", "report_file")
     return parser
 
 

@@ -20,6 +20,8 @@ def parser() -> cli.Parser:
     parser.add_argument("--topk_training", type=cli.positive_int, default=200, metavar="N",
                         help="ANCE and BM25 negatives come from the first N ranked [200]")
     flags.add_engine(parser)
+    flags.add_trust(parser)
+    parser.reads("params_path", "data_dir")
     return parser
 
 

@@ -11,6 +11,8 @@ def parser() -> cli.Parser:
     parser.add_argument("--output_file", required=True, metavar="FILE", help="the picture: .png, .svg or .pdf")
     parser.add_argument("--tags", nargs="+", default=["loss", "recall@10", "mrr@10", "negatives_age"], metavar="NAME",
                         help="what to draw, a panel each, of what the logs hold [loss recall@10 mrr@10 negatives_age]")
+    parser.reads("save_dir")
+    parser.writes("output_file")
     return parser
 
 

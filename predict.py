@@ -21,6 +21,8 @@ def parser() -> cli.Parser:
     parser.add_argument("--output_file", metavar="FILE", help="write there [standard output]")
     flags.add_engine(parser)
     flags.add_bad_lines(parser)
+    parser.reads("text_pair_file")
+    parser.writes("output_file")
     return parser
 
 

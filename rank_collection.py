@@ -18,6 +18,8 @@ def parser() -> cli.Parser:
     flags.add_engine(parser)
     flags.add_bad_lines(parser)
     flags.add_index(parser)
+    parser.reads("candidates_file")
+    parser.writes("run_file")
     return parser
 
 

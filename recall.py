@@ -22,6 +22,9 @@ def parser() -> cli.Parser:
                         help="compare the index with exact search on up to 1,000 queries")
     parser.add_argument("--trec_run_file", metavar="FILE",
                         help="write a TREC run too; ids count the distinct queries and the texts from 1, in file order")
+    parser.reads("corpus_file")
+    parser.writes("trec_run_file")
+    parser.writes("index_dir", role="directory")
     return parser
 
 
@@ -50,11 +53,9 @@ def main() -> None:
         fingerprint += " int8"  # its vectors are not those of the other engines
     file = None
     if args.index_dir:
-        file = vector_file(f"{args.index_dir}.vectors", encoder, corpus, f"{fingerprint} {corpus.fingerprint}")
+        file = vector_file(args.index_dir, encoder, corpus, f"{fingerprint} {corpus.fingerprint}")
     index = open_index(args.index_dir, corpus, lambda: encode(encoder, corpus, "encode corpus", file), settings,
-                       fingerprint, args.corpus_file, len(queries), args.rebuild_index)
-    if file is not None:
-        runtime.on_rank_0(file.remove)
+                       fingerprint, args.corpus_file, len(queries), args.rebuild_index, args.trust_files, file)
     vectors = encode(encoder, queries, "encode queries")
     report_cut(tokenizer)
     if index is None:

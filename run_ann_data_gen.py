@@ -24,6 +24,9 @@ def parser() -> cli.Parser:
     group.add_argument("--inference", action="store_true",
                        help="write the vectors of all passages and queries with their ids into --output_dir, and end")
     group.add_argument("--output_dir", metavar="DIR", help="directory of --inference, made anew")
+    flags.add_trust(parser)
+    parser.reads("init_model_dir", "data_dir")
+    parser.writes("output_dir", role="directory")
     return parser
 
 

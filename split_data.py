@@ -26,7 +26,12 @@ def parser() -> cli.Parser:
     parser.add_argument("--positives", type=cli.positive_int, default=1, metavar="N",
                         help="of a group: texts held out for a dev or test query to find [1]")
     parser.add_argument("--seed", type=cli.seed, default=1000, help="of the split [1000]")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="replace train.csv, dev.csv and test.csv of another making")
     flags.add_bad_lines(parser)
+    parser.reads("input_file")
+    parser.outputs.append(lambda args: [("--output_dir", os.path.join(args.output_dir, name))
+                                        for name in ("train.csv", "dev.csv", "test.csv")])
     return parser
 
 
@@ -35,8 +40,7 @@ def main() -> None:
     args = parser().parse_args()
     import numpy as np
 
-    from semindex.files import atomic_file
-    from semindex.text.split import components, deal, deal_sentences, deal_topics
+    from semindex.text.split import components, deal, deal_sentences, deal_topics, write_split
     from semindex.text.tables import ReadReport, read_rows
 
     lines = ReadReport(args.input_file)
@@ -69,10 +73,7 @@ def main() -> None:
         if share and not side:
             raise UserError(f"{name}.csv would be empty: {args.input_file} has too few lines, or pairs that "
                                     f"hang together over shared sentences; raise --{name}")
-    os.makedirs(args.output_dir, exist_ok=True)
-    for name, side in zip(("train", "dev", "test"), sides):
-        with atomic_file(os.path.join(args.output_dir, f"{name}.csv")) as file:
-            file.writelines("\t".join(pair) + "\n" for pair in side)
+    write_split(args.output_dir, sides, args.overwrite)
     counts = ", ".join(f"{name} {len(side)}" for name, side in zip(("train", "dev", "test"), sides))
     extra = f", {same} lines of one text with itself left out" if same else ""
     print(f"{args.output_dir}: {counts} pairs; sentences on two sides: {leaks}{lines.notes()}{extra}")

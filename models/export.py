@@ -14,10 +14,10 @@ from models.encoders import dynamic
 from models.graphs import write_graph, write_int8, write_onnx
 from models.semantic_index import SemanticIndex
 from models.settings import SETTINGS
-from semindex import runtime
+from semindex import manifest, runtime
+from semindex.directories import atomic_directory, check_replaceable
 from semindex.encode import engines, exported
 from semindex.errors import UserError
-from semindex.files import atomic_directory, checksum
 from semindex.text.tokenizer import TextTokenizer
 
 FORMATS = ("paddle", "onnx", "int8")
@@ -30,9 +30,7 @@ AGREEMENT = 1e-4
 
 def check_output_path(path: str) -> None:
     """Raise UserError where `path` is something else than an export, an empty directory or nothing."""
-    if os.path.isfile(path) or (os.path.isdir(path) and os.listdir(path)
-                                and not os.path.isfile(os.path.join(path, exported.MANIFEST))):
-        raise UserError(f"--output_path {path}: is there, but is no exported directory; name another one")
+    check_replaceable(path, "--output_path", "export")
 
 
 def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: str, source: str) -> None:
@@ -50,15 +48,11 @@ def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: st
     for package in ("paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "tokenizers", "paddle2onnx", "onnxruntime"):
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
-    files = {name: checksum(os.path.join(directory, name)) for name in sorted(os.listdir(directory))}
-    manifest = {
-        "format": exported.FORMAT, "source": source, "written": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        "dimension": model.dimension, "max_seq_length": model.settings.max_seq_length,
+    manifest.write(directory, "export", {
+        "source": source, "written": time.strftime("%Y-%m-%dT%H:%M:%S"), "dimension": model.dimension,
+        "max_seq_length": model.settings.max_seq_length,
         "max_position_embeddings": getattr(model.ptm.config, "max_position_embeddings", model.settings.max_seq_length),
-        "tokenizer": about, "versions": versions, "files": files,
-    }
-    with open(os.path.join(directory, exported.MANIFEST), "w", encoding="utf-8") as file:
-        json.dump(manifest, file, ensure_ascii=False, indent=2)
+        "tokenizer": about, "versions": versions})
 
 
 def export(model: SemanticIndex, tokenizer: TextTokenizer, output_path: str, formats: Sequence[str],
@@ -69,7 +63,7 @@ def export(model: SemanticIndex, tokenizer: TextTokenizer, output_path: str, for
     the graphs in fp32 differ by more than AGREEMENT: nothing is left behind then.
     """
     check_output_path(output_path)
-    with atomic_directory(output_path) as directory:
+    with atomic_directory(output_path, "export") as directory:
         write_graph(model, directory)
         if set(formats) & {"onnx", "int8"}:
             write_onnx(directory)

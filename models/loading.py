@@ -15,12 +15,17 @@ from models.semantic_index import SemanticIndex
 from models.settings import SETTINGS, EncoderSettings, read_settings, write_settings
 from models.weights import huggingface
 from models.weights.paddlenlp import quiet
+from semindex import manifest
 from semindex.errors import UserError
 from semindex.files import digest
-from semindex.runtime import say
+from semindex.runtime import say, warn
 from semindex.text.tokenizer import TextTokenizer
 
 WEIGHTS = "model_state.pdparams"
+# What a checkpoint from before manifests may hold.
+OLDER = {WEIGHTS, SETTINGS, "config.json", "optimizer.pdopt", "training_state.json", "head.pdparams", "vocab.txt",
+         "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json", "vocab.json",
+         "merges.txt", "sentencepiece.bpe.model", "spiece.model"}
 
 
 def _check_flags(flags: dict[str, Any], stored: EncoderSettings, where: str) -> None:
@@ -120,6 +125,21 @@ def load_weights(model: nn.Layer, file: str, may_lack: tuple[str, ...] = ()) -> 
         say(f"not in {file}, initialised anew: {', '.join(fresh)}")
 
 
+def older_files(path: str) -> set[str] | None:
+    """Return the files of a checkpoint from before manifests, see directories.Older."""
+    ours = all(os.path.isfile(os.path.join(path, name)) for name in (WEIGHTS, SETTINGS))
+    return {name for name in os.listdir(path) if name in OLDER} if ours else None
+
+
+def check_files(directory: str, trust: bool = False) -> None:
+    """Raise UserError where a checkpoint's files are not what was written; warn of one from before checksums.
+
+    trust: see manifest.check.
+    """
+    if manifest.check(directory, "checkpoint", trust) is None and os.path.isfile(os.path.join(directory, SETTINGS)):
+        warn(f"{directory}: from before there were checksums, its files are not checked")
+
+
 def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> tuple[SemanticIndex, TextTokenizer]:
     """Load encoder and tokenizer of a checkpoint, in evaluation mode.
 
@@ -131,6 +151,7 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
 
     quiet()
     directory, file = locate(params_path)
+    check_files(directory, bool(flags.get("trust_files")))
     settings = read_settings(directory)
     name = flags.get("model_name_or_path")
     if settings is None and huggingface.weights_file(directory):

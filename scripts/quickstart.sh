@@ -16,7 +16,7 @@ run() {
 }
 
 run $PYTHON split_data.py --input_file datasets/faq_zh/groups.tsv --groups --output_dir "$OUT/data" \
-    --test 1 --dev 0.2 --positives 3
+    --test 1 --dev 0.2 --positives 3 --overwrite
 run $PYTHON generate_recall.py --train_set_file "$OUT/data/train.csv" \
     --similar_text_pair "$OUT/data/dev.csv" "$OUT/data/test.csv" --output_file "$OUT/data/corpus.csv"
 

@@ -1,54 +1,134 @@
-"""How a script starts and fails, and flags' types. Standard library only."""
+"""How a script starts and fails: the parser, flags' types, which files they read and write. Standard library only."""
 
 import argparse
+import contextlib
+import errno
 import os
+import re
 import signal
+import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from semindex.errors import UserError
 
+_running: contextlib.ExitStack | None = None  # the locks of the script that run() has called
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Help texts as they are: what a flag is where it is left out stands in them, often "what the checkpoint says"."""
+
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes read like every other error here, and which guesses no prefixes."""
+    """An argument parser whose mistakes read like every other error here, and which guesses no prefixes.
+
+    Flags that `reads` and `writes` name are compared: an output over an input is an error before any work.
+    """
 
     def __init__(self, description: str) -> None:
-        super().__init__(
-            description=description,
-            allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
+        super().__init__(description=description, allow_abbrev=False, formatter_class=_Formatter)
+        self._roles: dict[str, str] = {}
+        # From the parsed flags to (flag, path) of files written under a name that no single flag holds.
+        self.outputs: list[Callable[[argparse.Namespace], list[tuple[str, str]]]] = []
+
+    def reads(self, *names: str) -> None:
+        """Name flags whose values are read: files, - for standard input, directories."""
+        self._roles |= dict.fromkeys(names, "input")
+
+    def writes(self, *names: str, role: str = "output") -> None:
+        """Name flags whose values are written.
+
+        role: output, a file; append, one that grows by lines; directory, replaced as a whole, locked while it is
+        written; save, a folder that one process fills.
+        """
+        self._roles |= dict.fromkeys(names, role)
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
         raise UserError(f"{message} (python {os.path.basename(sys.argv[0])} --help lists the flags)")
 
-    def _get_help_string(self, action: argparse.Action) -> str | None:  # type: ignore[override]
-        return action.help  # defaults stand in the texts: many of them are "what the checkpoint says"
+    def parse_args(self, *words: Any, **more: Any) -> Any:
+        """Parse, compare inputs with outputs, and under run() lock the outputs."""
+        args = super().parse_args(*words, **more)
+        self._check_files(args)
+        return args
+
+    def _files(self, args: argparse.Namespace, *roles: str) -> Iterator[tuple[str, str]]:
+        for action in self._actions:
+            if self._roles.get(action.dest) in roles:
+                value = getattr(args, action.dest, None)
+                for path in value if isinstance(value, list) else [value]:
+                    if path is not None:
+                        yield action.option_strings[0], path
+
+    def _check_files(self, args: argparse.Namespace) -> None:
+        inputs, folders = list(self._files(args, "input")), list(self._files(args, "directory"))
+        alone = [*self._files(args, "output"), *(row for make in self.outputs for row in make(args))]
+        piped = [flag for flag, path in inputs if path == "-"]
+        if len(piped) > 1:
+            raise UserError(f"{piped[0]} and {piped[1]} are both standard input; name a file for one of them")
+        read = [(flag, path, _identity(path)) for flag, path in inputs if path != "-"]
+        written: list[tuple[str, str, Any]] = []
+        for flag, path in alone + list(self._files(args, "append")):
+            own = _identity(path)
+            if own is None:
+                continue
+            for other, name, identity in read + written:
+                if identity == own:
+                    raise UserError(f"{flag} {path}: is the file of {other} {name}; name another one")
+                if os.path.isdir(name) and _inside(path, name):
+                    raise UserError(f"{flag} {path}: is inside the directory of {other}; name another place")
+            written.append((flag, path, own))
+        for flag, path in folders:
+            for other, name, _ in read + written:
+                if path and _inside(name, path):
+                    raise UserError(f"{flag} {path}: holds the file of {other} {name}, and is written anew as a whole; "
+                                    "name another directory")
+        if _running is not None and os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
+            from semindex.locks import locked
+
+            for flag, path in [*alone, *self._files(args, "save")]:
+                if path and _identity(path) is not None:
+                    _running.enter_context(locked(path, flag))
+
+
+def _identity(path: str) -> Any:
+    """Return what two names of one file share; None for a device or pipe, which may be written by several."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return os.path.realpath(path) if path else ""
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) else None
+
+
+def _inside(path: str, folder: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.realpath(folder).rstrip("/") + "/")
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
-    """Call `main` and end the process as the contract says: 0, 2 with one line, or 130 after Ctrl-C."""
-    code = 0
+    """Call `main` and end the process as the contract says: 0, 2 with one line, 130 after Ctrl-C.
+
+    A reader that leaves early (`| head`) stops nothing: what is printed then goes nowhere, the work goes on.
+    """
+    global _running
+    code, _running = 0, contextlib.ExitStack()
+    _open_standard_files()
     try:
-        main()
+        with _running:
+            main()
+        sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except BrokenPipeError:  # `... | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        code = 2
+        code = _fail(f"{where}{error.strerror or error}")
     except MemoryError:
-        print("error: out of memory; a smaller --batch_size or a smaller corpus needs less", file=sys.stderr)
-        code = 2
+        code = _fail("out of memory; a smaller --batch_size or a smaller corpus needs less")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT
-    sys.stdout.flush()
+    _running = None
     if os.environ.get("PADDLE_TRAINERS_NUM", "1") != "1":
         # paddle's threads that talk to the other processes now and then abort while the interpreter shuts down,
         # when all the work is done and written: the launcher would call the run failed.
@@ -57,10 +137,60 @@ def run(main: Callable[[], Any]) -> NoReturn:
     sys.exit(code)
 
 
+def _fail(text: str) -> int:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return 2
+
+
+class _Output:
+    """Standard output that a closed pipe does not stop: the rest of what is printed goes nowhere."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _try(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # what is still in the buffer goes there too
+            os.close(nowhere)
+            if error.errno != errno.EPIPE:
+                error.filename = error.filename or "standard output"
+                raise
+            return 0
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        return self._try(lambda: self._stream.write(text)) or len(text)
+
+    def flush(self) -> None:
+        """Send what was written."""
+        self._try(self._stream.flush)
+
+
+def _open_standard_files() -> None:
+    """See that all three are there: of a closed one (>&-) Python has None, and the next file opened gets its number."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(os.devnull, os.O_RDWR)
+                if descriptor != number:
+                    os.dup2(descriptor, number)
+                    os.close(descriptor)
+                setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    sys.stdout, sys.stderr = _Output(sys.stdout), _Output(sys.stderr)  # type: ignore[assignment]
+
+
 def number(kind: type, low: float, high: float, text: str) -> Callable[[str], Any]:
-    """Return an argparse type for numbers from low to high; text says what is expected."""
+    """Return an argparse type for numbers from low to high; text says what is expected. Digits of ASCII alone count."""
     def convert(value: str) -> Any:
         try:
+            if not re.fullmatch(r"[-+0-9.eE]+|[-+]?(?:nan|inf)", value):
+                raise ValueError
             result = kind(value)
         except ValueError:
             raise argparse.ArgumentTypeError(f"'{value}' is not {text}") from None

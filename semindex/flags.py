@@ -1,6 +1,7 @@
 """Flags shared by the scripts. Imports neither paddle nor paddlenlp."""
 
 import argparse
+import os
 
 from semindex.cli import Parser, fraction, natural, nonnegative, number, positive_float, positive_int, seed
 from semindex.errors import UserError
@@ -33,7 +34,16 @@ def add_checkpoint(parser: Parser) -> None:
     """`--params_path` and the encoder flags beside it."""
     parser.add_argument("--params_path", required=True, metavar="PATH",
                         help="a checkpoint directory (model_STEP, best, latest) or its model_state.pdparams")
+    parser.reads("params_path")
+    add_trust(parser)
     add_encoder(parser)
+
+
+def add_trust(parser: Parser) -> None:
+    """`--trust_files`."""
+    parser.add_argument("--trust_files", action="store_true",
+                        help="do not compare the checksums of checkpoint, index, export and collection: a few seconds "
+                             "less for files of gigabytes")
 
 
 def add_batch_size(parser: Parser, default: int) -> None:
@@ -65,6 +75,7 @@ def add_pairs(parser: Parser, text: str = "lines of query<TAB>positive", nargs: 
     """The evaluation pairs under every name the recipe's documents use."""
     parser.add_argument(*PAIR_FLAGS, metavar="FILE", dest="similar_text_pair_file", required=True, nargs=nargs,
                         help=text)
+    parser.reads("similar_text_pair_file")
 
 
 def add_result_file(parser: Parser) -> None:
@@ -73,6 +84,8 @@ def add_result_file(parser: Parser) -> None:
                         help="directory of the result file [recall_result]")
     parser.add_argument("--recall_result_file", default="recall_result_file", metavar="NAME",
                         help="name of the result file: query<TAB>recalled text<TAB>cosine [recall_result_file]")
+    parser.outputs.append(lambda args: [
+        ("--recall_result_file", os.path.join(args.recall_result_dir, args.recall_result_file))])
 
 
 def add_index(parser: Parser) -> None:
@@ -144,6 +157,9 @@ def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: 
     either = group.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true", help="go on from the latest checkpoint of --save_dir, if any")
     either.add_argument("--overwrite", action="store_true", help="remove the checkpoints that are in --save_dir first")
+    add_trust(parser)
+    parser.reads("train_set_file", "init_from_ckpt", "model_name_or_path")
+    parser.writes("save_dir", role="save")
 
 
 def add_dev(parser: Parser) -> None:
@@ -168,6 +184,10 @@ def add_dev(parser: Parser) -> None:
                        help="name of that result file [recall_result_init.txt]")
     group.add_argument("--evaluate_result", default="evaluate_result.txt", metavar="NAME",
                        help="name of the file of metrics, a line an evaluation [evaluate_result.txt]")
+    parser.reads("dev_set_file", "corpus_file")
+    parser.outputs.append(lambda args: [
+        (f"--{flag}", os.path.join(args.recall_result_dir, getattr(args, flag)))
+        for flag in ("recall_result_file", "evaluate_result") if args.recall_result_dir])
     add_index(parser)
 
 
@@ -203,6 +223,8 @@ def add_collection(parser: Parser, training: bool = True) -> None:
     group.add_argument("--max_chunks", type=positive_int, metavar="N",
                        help="passages of --max_seq_length tokens a document is cut into at most, the best one counts "
                             "(MaxP); 1: its beginning alone (FirstP) [the checkpoint's, or 1]")
+    parser.reads("corpus_file", "queries_file", "qrels_file", "dev_queries_file", "dev_qrels_file")
+    parser.writes("data_dir", role="directory")
 
 
 def check_collection(args: argparse.Namespace) -> None:

@@ -8,7 +8,10 @@ from conftest import ROOT
 # Lower rooms first; a room imports lower ones and its own. Rooms of one line do not import each other.
 FLOORS = [
     ["semindex.errors"],
+    ["semindex.locks"],
     ["semindex.cli", "semindex.files", "semindex.environment"],
+    ["semindex.manifest"],
+    ["semindex.directories"],
     ["semindex.flags", "semindex.runtime", "semindex.pictures"],
     ["semindex.text"],
     ["semindex.encode"],

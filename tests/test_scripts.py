@@ -76,7 +76,7 @@ def test_two_processes_train_recall_and_write_as_one(toy, tmp_path):
 def test_a_process_waits_for_one_that_works_long(tmp_path):
     """Gloo gives up after 30 s: an index that takes longer to build would end the run."""
     (tmp_path / "work.py").write_text(
-        f"import sys, time\nsys.path.insert(0, {str(ROOT)!r})\nimport runtime\nruntime.start('cpu', 0)\n"
+        f"import sys, time\nsys.path.insert(0, {str(ROOT)!r})\nfrom semindex import runtime\nruntime.start('cpu', 0)\n"
         "print('worked', runtime.on_rank_0(lambda: time.sleep(33) or 7))\n")
     done = subprocess.run([sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir",
                            str(tmp_path / "log"), str(tmp_path / "work.py")], timeout=200, capture_output=True, text=True)

@@ -11,8 +11,9 @@ import paddle
 from models import loading
 from models.heads.head import Head
 from models.semantic_index import SemanticIndex
+from semindex import manifest
+from semindex.directories import atomic_directory, remove_directory
 from semindex.errors import UserError
-from semindex.files import atomic_directory
 from semindex.text.tokenizer import TextTokenizer
 
 STATE, OPTIMIZER, HEAD, SCALER = "training_state.json", "optimizer.pdopt", "head.pdparams", "loss_scaler"
@@ -38,9 +39,6 @@ class Checkpoints:
             os.unlink(probe)
         except OSError as error:
             raise UserError(f"--save_dir {self.save_dir}: cannot be written ({error.strerror})") from None
-        for name in os.listdir(self.save_dir):
-            if re.fullmatch(r"model_\d+\.(partial|old)", name):  # of a killed run
-                shutil.rmtree(os.path.join(self.save_dir, name), ignore_errors=True)
         steps = self.steps()
         free = shutil.disk_usage(self.save_dir).free
         if free < size and not (steps and overwrite):  # hours later it would be too late
@@ -51,7 +49,7 @@ class Checkpoints:
                 if os.path.islink(os.path.join(self.save_dir, link)):
                     os.unlink(os.path.join(self.save_dir, link))
             for step in steps:
-                shutil.rmtree(self.path(step))
+                remove_directory(self.path(step), "checkpoint", loading.older_files)
         elif steps and not resume:
             raise UserError(f"--save_dir {self.save_dir}: holds checkpoints of an earlier run (model_{steps[-1]}); "
                             "--resume goes on with it, --overwrite removes it")
@@ -87,13 +85,14 @@ class Checkpoints:
             raise UserError(f"step {step}: the weights are not finite ({bad[0]}), nothing is saved; "
                             f"last good checkpoint: {self.latest() or 'none'}; lower --learning_rate")
         try:
-            with atomic_directory(self.path(step)) as partial:
+            with atomic_directory(self.path(step), "checkpoint", loading.older_files) as partial:
                 loading.save(model, tokenizer, partial)
                 if head.state_dict():
                     paddle.save(head.state_dict(), os.path.join(partial, HEAD))
                 paddle.save(optimizer, os.path.join(partial, OPTIMIZER))
                 with open(os.path.join(partial, STATE), "w", encoding="utf-8") as file:
                     json.dump(state, file, indent=2)
+                manifest.write(partial, "checkpoint")
         except OSError as error:
             raise UserError(f"--save_dir {self.save_dir}: the checkpoint of step {step} could not be written "
                             f"({error.strerror or error}); last whole one: {self.latest() or 'none'}; make room and "
@@ -125,12 +124,13 @@ class Checkpoints:
         gone = older[: max(0, len(older) + 1 - self.keep)] if self.keep else []
         for step in older:
             if step in gone and self.path(step) != best:
-                shutil.rmtree(self.path(step))
+                remove_directory(self.path(step), "checkpoint", loading.older_files)
                 continue
-            for name in (OPTIMIZER, HEAD, STATE):
-                path = os.path.join(self.path(step), name)
-                if os.path.exists(path):
-                    os.unlink(path)
+            names = [name for name in (OPTIMIZER, HEAD, STATE) if os.path.exists(os.path.join(self.path(step), name))]
+            if names:
+                manifest.forget(self.path(step), names)
+            for name in names:
+                os.unlink(os.path.join(self.path(step), name))
 
 
 def rename_optimizer(state: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

@@ -85,6 +85,7 @@ class Run:
         if path is None:
             runtime.say(f"nothing to resume in {self.step.schedule.save_dir}: starting anew")
             return
+        loading.check_files(path)
         try:
             with open(os.path.join(path, STATE), encoding="utf-8") as file:
                 state = json.load(file)

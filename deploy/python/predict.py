@@ -35,6 +35,9 @@ def parser() -> Parser:
                         help="int8 runs in onnxruntime, for a directory exported with --format int8 [fp32]")
     parser.add_argument("--cpu_threads", type=positive_int, default=os.cpu_count() or 1, metavar="N",
                         help="[all cores]")
+    parser.add_argument("--trust_files", action="store_true", help="do not compare the checksums of --model_dir")
+    parser.reads("model_dir", "text_file", "text_pair_file")
+    parser.writes("output_file")
     return parser
 
 
@@ -77,7 +80,7 @@ def main() -> None:
     if sample:
         pairs = SAMPLE
     predictor = Predictor(args.model_dir, args.device, args.engine, args.precision, args.cpu_threads,
-                          args.max_seq_length, args.batch_size)
+                          args.max_seq_length, args.batch_size, args.trust_files)
     places: dict[str, int] = {}
     rows = np.array([[places.setdefault(text, len(places)) for text in row] for row in pairs], np.int64)
     vectors = predictor(texts or list(places))

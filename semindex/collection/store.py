@@ -11,15 +11,18 @@ from typing import BinaryIO
 
 import numpy as np
 
+from semindex import manifest
+from semindex.directories import atomic_directory, check_replaceable
 from semindex.encode.encoder import tokens_ahead
 from semindex.errors import UserError
-from semindex.files import atomic_directory
 from semindex.runtime import on_rank_0, say, warn
 from semindex.text.corpus import Corpus
 from semindex.text.ragged import Ragged
 from semindex.text.tokenizer import TextTokenizer
 
 FORMAT, MARKER = 1, "collection.json"
+FILES = ("tokens.bin", "starts.npy", "owner.npy", "groups.npy", "qrels.npy", "document_ids.txt", "query_ids.txt",
+         "texts.txt")
 WINDOW = 4096  # documents tokenised at once
 
 
@@ -162,8 +165,15 @@ def read_about(directory: str) -> About | None:
     return about
 
 
-def load(directory: str) -> Collection:
-    """Open a collection's directory; UserError where it is none or of another version."""
+def _older(path: str) -> set[str] | None:
+    """Return the files of a collection from before manifests, see directories.Older."""
+    return None if read_about(path) is None else {MARKER, *FILES}
+
+
+def load(directory: str, trust: bool = False) -> Collection:
+    """Open a collection's directory; UserError where it is none, altered or of another version. trust: see manifest."""
+    if manifest.check(directory, "collection", trust) is None and read_about(directory) is not None:
+        warn(f"{directory}: from before there were checksums, its files are not checked")
     about = read_about(directory)
     if about is None:
         raise UserError(f"{directory}: holds no tokenised collection ({MARKER} is missing); train_ance.py makes one")
@@ -182,12 +192,12 @@ def build(directory: str, sources: Sources, tokenizer: TextTokenizer) -> bool:
     about = read_about(directory)
     if about is not None and about.key == key:
         return False
-    if about is None and os.path.isdir(directory) and os.listdir(directory):
-        raise UserError(f"--data_dir {directory}: is there, but is no tokenised collection; name another directory")
-    with atomic_directory(directory) as partial:
+    check_replaceable(directory, "--data_dir", "collection", _older)
+    with atomic_directory(directory, "collection", _older) as partial:
         about = _write(partial, sources, tokenizer, key)
         with open(os.path.join(partial, MARKER), "w", encoding="utf-8") as file:
             json.dump(asdict(about), file, indent=2)
+        manifest.write(partial, "collection")
     return True
 
 

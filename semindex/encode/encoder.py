@@ -54,7 +54,7 @@ def encode(encoder: TextEncoder, texts: Corpus | Ragged | Sequence[str], title: 
         done = runtime.share(file.done() if rank == 0 else None)
         if done:
             runtime.say(f"{title}: {sum(min(start + WINDOW, len(texts)) - start for start in done)} of {len(texts)} "
-                        f"texts are in {file.path}.partial already")
+                        f"texts of {file.path} are there already")
         windows = [start for start in windows if start not in done]
     vectors = np.empty([len(texts) if rank == 0 and file is None else 0, encoder.dimension], np.float32)
     own = tokens_ahead((cut(start, min(start + WINDOW, len(texts))) for start in windows[rank::ranks]),

@@ -7,45 +7,33 @@ from typing import Any
 
 import numpy as np
 
+from semindex import manifest
 from semindex.encode.engines import INT8, ONNX, onnx_engine, paddle_engine
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
-from semindex.files import checksum
 from semindex.text.ragged import Ragged
 from semindex.text.wordpiece import Vocabulary, WordPiece
 
-MANIFEST, FORMAT = "manifest.json", 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
-def read_manifest(model_dir: str) -> dict[str, Any]:
-    """Return manifest.json of an exported directory; UserError where a file is missing, changed or too new."""
-    path = os.path.join(model_dir, MANIFEST)
+def read_manifest(model_dir: str, trust: bool = False) -> dict[str, Any]:
+    """Return manifest.json of an exported directory once its files are what it says; UserError where they are not.
+
+    trust: see manifest.check.
+    """
     if not os.path.isdir(model_dir):
         raise UserError(f"--model_dir {model_dir}: no such directory")
-    if not os.path.isfile(path):
-        raise UserError(f"--model_dir {model_dir}: holds no {MANIFEST}; export_model.py writes such a directory")
-    try:
-        with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
-        files, version = dict(manifest["files"]), int(manifest["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); export the checkpoint again") from None
-    if version > FORMAT:
-        raise UserError(f"{path}: written by a newer version of this project (format {version})")
-    for name, wanted in files.items():
-        file_path = os.path.join(model_dir, name)
-        if not os.path.isfile(file_path):
-            raise UserError(f"{file_path}: missing; export the checkpoint again")
-        if checksum(file_path) != wanted:
-            raise UserError(f"{file_path}: changed since it was exported (its checksum differs from {MANIFEST}); "
-                            "export the checkpoint again")
-    return manifest
+    content = manifest.check(model_dir, "export", trust)
+    if content is None:
+        raise UserError(f"--model_dir {model_dir}: holds no {manifest.NAME} of an export; export_model.py writes such "
+                        "a directory")
+    return content
 
 
-def load_tokenizer(model_dir: str, manifest: dict[str, Any], max_seq_length: int) -> Any:
+def load_tokenizer(model_dir: str, content: dict[str, Any], max_seq_length: int) -> Any:
     """Return a callable from texts to Ragged ids, with pad_id and cut."""
-    about = manifest["tokenizer"]
+    about = content["tokenizer"]
     if about["kind"] == "wordpiece":
         with open(os.path.join(model_dir, about["vocabulary"]), encoding="utf-8") as file:
             ids = json.load(file)
@@ -80,13 +68,14 @@ class Predictor(TextEncoder):
     """
 
     def __init__(self, model_dir: str, device: str = "cpu", engine: str = "paddle", precision: str = "fp32",
-                 threads: int = 1, max_seq_length: int | None = None, batch_size: int | None = None) -> None:
-        manifest = read_manifest(model_dir)
-        longest = manifest["max_position_embeddings"]
-        self.max_seq_length = max_seq_length or manifest["max_seq_length"]
+                 threads: int = 1, max_seq_length: int | None = None, batch_size: int | None = None,
+                 trust_files: bool = False) -> None:
+        content = read_manifest(model_dir, trust_files)
+        longest = content["max_position_embeddings"]
+        self.max_seq_length = max_seq_length or content["max_seq_length"]
         if self.max_seq_length > longest:
             raise UserError(f"--max_seq_length {self.max_seq_length}: the encoder reads at most {longest} tokens")
-        tokenizer = load_tokenizer(model_dir, manifest, self.max_seq_length)
+        tokenizer = load_tokenizer(model_dir, content, self.max_seq_length)
         if precision == "int8" or engine == "onnx":
             if device == "gpu":
                 raise UserError("--device gpu: ONNX graphs run on a CPU here; leave --device out")
@@ -95,4 +84,4 @@ class Predictor(TextEncoder):
             run = onnx_engine(model_dir, INT8 if precision == "int8" else ONNX, threads)
         else:
             run = paddle_engine(model_dir, device, precision, threads)
-        super().__init__(run, tokenizer, manifest["dimension"], batch_size)
+        super().__init__(run, tokenizer, content["dimension"], batch_size)

@@ -12,43 +12,59 @@ import numpy as np
 from semindex import runtime
 from semindex.errors import UserError
 from semindex.files import atomic_file
+from semindex.locks import shared_path
 
 FLUSH_SECONDS = 10  # what a kill may cost
 
 
-class VectorFile:
-    """float32 [count, dimension], written under PATH.partial until finish() gives it its name.
+def _write_head(out: IO[bytes], rows: int, dimension: int) -> None:
+    about = {"descr": "<f4", "fortran_order": False, "shape": (rows, dimension)}
+    np.lib.format.write_array_header_1_0(out, about)  # type: ignore[no-untyped-call]
 
-    Beside it PATH.progress tells what it is made of, and PATH.progress.R which parts process R has written. key: of
+
+def save_vectors(path: str, vectors: np.ndarray, rows: np.ndarray) -> None:
+    """Write vectors[rows] as a .npy file, a block at a time; a pipe will do, which np.save wants to seek in."""
+    with atomic_file(path, "wb") as out:
+        _write_head(out, len(rows), vectors.shape[1])
+        for start in range(0, len(rows), 65_536):
+            out.write(np.asarray(vectors[rows[start : start + 65_536]], np.float32).tobytes())
+
+
+class VectorFile:
+    """float32 [count, dimension], written under a hidden name beside it until finish() gives it its own.
+
+    Beside it a file tells what it is made of, and one for each process which parts that has written. key: of
     encoder, texts and all else that decides the vectors: parts of another key are not used. Processes on several
     machines need a common file system.
     """
 
     def __init__(self, path: str, count: int, dimension: int, key: str) -> None:
         self.path, self.count, self.dimension = path, count, dimension
+        self.partial, self.progress = shared_path(path, "vectors"), shared_path(path, "progress")
         self.about = {"count": count, "dimension": dimension, "key": hashlib.sha256(key.encode()).hexdigest()}
         self.waiting: list[int] = []
         self.offset, self.flushed = 0, time.monotonic()
 
-    def _head(self, out: IO[bytes], rows: int) -> None:
-        about = {"descr": "<f4", "fortran_order": False, "shape": (rows, self.dimension)}
-        np.lib.format.write_array_header_1_0(out, about)  # type: ignore[no-untyped-call]
+    @staticmethod
+    def possible(path: str) -> bool:
+        """Tell whether such a file can be made under a name: not under that of a device or a pipe."""
+        return os.path.isfile(path) or not os.path.lexists(path)
 
     def prepare(self) -> None:
         """Make the file, unless one of the same key is there; UserError where there is no room. For rank 0."""
         try:
-            with open(f"{self.path}.progress", encoding="utf-8") as file:
-                if json.load(file) == self.about and os.path.isfile(f"{self.path}.partial"):
+            with open(self.progress, encoding="utf-8") as file:
+                if json.load(file) == self.about and os.path.isfile(self.partial):
                     return
         except (OSError, ValueError):
             pass
         self.remove()
         size = self.count * self.dimension * 4
         try:
-            with open(f"{self.path}.partial", "wb") as out:
-                self._head(out, self.count)
+            with open(self.partial, "wb") as out:
+                _write_head(out, self.count, self.dimension)
                 os.posix_fallocate(out.fileno(), 0, out.tell() + size)
-            with open(f"{self.path}.progress", "w", encoding="utf-8") as file:
+            with open(self.progress, "w", encoding="utf-8") as file:
                 json.dump(self.about, file)
         except OSError as error:
             self.remove()
@@ -58,7 +74,7 @@ class VectorFile:
     def done(self) -> set[int]:
         """Return the first rows of the parts that were written."""
         starts: set[int] = set()
-        for name in glob.glob(f"{glob.escape(self.path)}.progress.*"):
+        for name in glob.glob(f"{glob.escape(self.progress)}.*"):
             with open(name, encoding="utf-8") as file:
                 # a kill may cut a line short, and 40960 must not pass for 4096
                 starts.update(int(line[:-1]) for line in file.read().split("\n") if line.endswith(";"))
@@ -66,7 +82,7 @@ class VectorFile:
 
     def write(self, start: int, vectors: np.ndarray) -> None:
         """Write the rows from `start` on; they count as done after flush, which is called now and then."""
-        with open(f"{self.path}.partial", "r+b") as out:
+        with open(self.partial, "r+b") as out:
             if not self.offset:
                 np.lib.format.read_magic(out)  # type: ignore[no-untyped-call]
                 np.lib.format.read_array_header_1_0(out)  # type: ignore[no-untyped-call]
@@ -81,30 +97,26 @@ class VectorFile:
         """See that what was written is on the disk, then note it as done."""
         if not self.waiting:
             return
-        with open(f"{self.path}.partial", "r+b") as out:
+        with open(self.partial, "r+b") as out:
             os.fsync(out.fileno())
-        with open(f"{self.path}.progress.{runtime.rank()}", "a", encoding="utf-8") as file:
+        with open(f"{self.progress}.{runtime.rank()}", "a", encoding="utf-8") as file:
             file.write("".join(f"\n{start};" for start in self.waiting))
         self.waiting, self.flushed = [], time.monotonic()
 
     def vectors(self) -> np.ndarray:
         """Return what was written, memory-mapped, read-only."""
-        return np.load(f"{self.path}.partial", mmap_mode="r")
+        return np.load(self.partial, mmap_mode="r")
 
     def finish(self, rows: np.ndarray) -> None:
         """Give the file its name, holding vectors()[rows], a block at a time. For rank 0."""
         if len(rows) == self.count and (rows == np.arange(self.count)).all():
-            os.replace(f"{self.path}.partial", self.path)
+            os.replace(self.partial, self.path)
         else:
-            vectors = self.vectors()
-            with atomic_file(self.path, "wb") as out:
-                self._head(out, len(rows))
-                for start in range(0, len(rows), 65_536):
-                    out.write(vectors[rows[start : start + 65_536]].tobytes())
+            save_vectors(self.path, self.vectors(), rows)
         self.remove()
 
     def remove(self) -> None:
         """Remove all that is not the finished file. For rank 0."""
-        for name in [f"{self.path}.partial", *glob.glob(f"{glob.escape(self.path)}.progress*")]:
+        for name in [self.partial, *glob.glob(f"{glob.escape(self.progress)}*")]:
             if os.path.exists(name):
                 os.unlink(name)

@@ -1,5 +1,6 @@
 """The directory an index is saved in with its texts: written atomically, checked before it is read, used again."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from semindex import runtime
+from semindex import manifest, runtime
+from semindex.directories import atomic_directory, check_replaceable, opened
+from semindex.encode.vector_file import VectorFile
 from semindex.errors import UserError
-from semindex.files import atomic_directory, checksum
+from semindex.files import checksum
+from semindex.locks import locked
 from semindex.search.index import (
     ENGINES,
     EXACT_UP_TO,
@@ -24,7 +28,7 @@ from semindex.search.index import (
 )
 from semindex.text.corpus import Corpus
 
-FORMAT = 1
+META, FORMAT = "index.json", 1
 
 
 @dataclass
@@ -41,36 +45,37 @@ class TextIndex:
 
         Raises UserError for a directory that holds something else.
         """
-        check_directory(directory)
-        with atomic_directory(directory) as partial:
-            names = self.index.save(partial)
+        with atomic_directory(directory, "index", _older) as partial:
+            self.index.save(partial)
             self.corpus.save(os.path.join(partial, "texts.txt"))
             np.save(os.path.join(partial, "rows.npy"), self.corpus.inverse)
-            names += ["texts.txt", "rows.npy"]
             meta = {
                 "format": FORMAT, "kind": self.index.kind, "space": "ip", "dimension": self.index.dimension,
                 "count": len(self.index), "parameters": self.index.parameters(), "encoder": self.encoder,
                 "corpus": self.corpus.fingerprint, "source": self.source,
-                "checksums": {name: checksum(os.path.join(partial, name)) for name in names},
             }
-            meta["seal"] = _seal(meta)
-            with open(os.path.join(partial, "index.json"), "w", encoding="utf-8") as file:
+            with open(os.path.join(partial, META), "w", encoding="utf-8") as file:
                 json.dump(meta, file, ensure_ascii=False, indent=2)
+            manifest.write(partial, "index")
 
     @classmethod
-    def load(cls, directory: str, settings: IndexSettings | None = None) -> "TextIndex":
-        """Read an index directory; UserError where anything differs from what was written.
+    def load(cls, directory: str, settings: IndexSettings | None = None, trust: bool = False) -> "TextIndex":
+        """Read an index directory, all of it as it is at one moment; UserError where it is not what was written.
 
-        settings: of the search (ef, threads); what was built stays as it is.
+        settings: of the search (ef, threads); what was built stays as it is. trust: see manifest.check.
         """
-        meta = read_meta(directory)
-        for name, wanted in meta["checksums"].items():
-            path = os.path.join(directory, name)
-            if not os.path.isfile(path):
-                raise UserError(f"{path}: missing; build the index again with --rebuild_index")
-            if checksum(path) != wanted:
-                raise UserError(f"{path}: truncated or altered (its checksum differs from index.json); "
-                                "build the index again with --rebuild_index")
+        while True:
+            with opened(directory) as place:
+                before = os.stat(place)
+                try:
+                    return cls._load(place, settings, trust)
+                except (UserError, OSError):
+                    if not os.path.isdir(directory) or os.stat(directory).st_ino == before.st_ino:
+                        raise  # else another took its place, and this one's files were removed while we read
+
+    @classmethod
+    def _load(cls, directory: str, settings: IndexSettings | None, trust: bool) -> "TextIndex":
+        meta = check_files(directory, trust)
         index = engine(meta["kind"]).load(directory, meta)
         if settings:
             index.settings.ef, index.settings.threads = settings.ef, settings.threads
@@ -81,30 +86,48 @@ class TextIndex:
         return cls(index, corpus, meta["encoder"], meta["source"])
 
 
+def _older(path: str) -> set[str] | None:
+    """Return the files of an index from before manifests, see directories.Older."""
+    try:
+        meta = read_meta(path)
+    except UserError:
+        return None
+    return {META, *meta["checksums"]} if "seal" in meta else None
+
+
+def check_files(directory: str, trust: bool = False) -> dict[str, Any]:
+    """Return index.json once every file is what was written; UserError where one is not. trust: see manifest.check."""
+    advice = "build the index again with --rebuild_index"
+    if manifest.check(directory, "index", trust) is not None:
+        return read_meta(directory)
+    meta = read_meta(directory)  # from before manifests: it has the checksums, and a seal
+    if "seal" not in meta:
+        raise UserError(f"{os.path.join(directory, manifest.NAME)}: missing; {advice}")
+    for name, wanted in meta["checksums"].items():
+        path = os.path.join(directory, name)
+        if not os.path.isfile(path):
+            raise UserError(f"{path}: missing; {advice}")
+        if not trust and checksum(path) != wanted:
+            raise UserError(f"{path}: truncated or altered (its checksum differs from {META}); {advice}")
+    return meta
+
+
 def check_directory(directory: str) -> bool:
     """Return whether the directory holds an index; UserError where it holds something else or cannot be written."""
-    if os.path.isfile(os.path.join(directory, "index.json")):
-        return True
-    if os.path.isdir(directory) and os.listdir(directory) or os.path.isfile(directory):
-        raise UserError(f"--index_dir {directory}: is there, but is no index; name another directory")
-    try:
-        os.makedirs(directory, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--index_dir {directory}: cannot be made ({error.strerror})") from None
-    return False
+    return check_replaceable(directory, "--index_dir", "index", _older)
 
 
 def read_meta(directory: str) -> dict[str, Any]:
     """Return index.json of a directory, checked for form; UserError where it is no index or is damaged."""
-    path = os.path.join(directory, "index.json")
+    path = os.path.join(directory, META)
     if not os.path.isfile(path):
-        raise UserError(f"{directory}: no index (no index.json)")
+        raise UserError(f"{directory}: no index (no {META})")
     try:
         with open(path, encoding="utf-8") as file:
             meta = json.load(file)
         if meta["format"] > FORMAT or meta["kind"] not in ENGINES or meta["space"] != "ip":
             raise UserError(f"{path}: written by another version of this project")
-        if meta["seal"] != _seal(meta):
+        if "seal" in meta and meta["seal"] != _seal(meta):
             raise ValueError("it was altered")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); build the index again with --rebuild_index") from None
@@ -117,7 +140,8 @@ def _seal(meta: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSettings) -> TextIndex | None:
+def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSettings,
+                   trust: bool = False) -> TextIndex | None:
     """Load the index of a directory, None where there is none yet.
 
     encoder, corpus: fingerprints of what is to be searched. Raises UserError where the directory holds something
@@ -138,16 +162,19 @@ def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSet
     for flag, value in given.items():
         if value not in (None, built[flag]):
             raise UserError(f"--{flag} {value}: the index in {directory} was built with {built[flag]}; {advice}")
-    return TextIndex.load(directory, settings)
+    found = TextIndex.load(directory, settings, trust)
+    if (found.encoder, found.corpus.fingerprint) != (encoder, corpus):
+        raise UserError(f"--index_dir {directory}: another process wrote it anew just now; start again")
+    return found
 
 
 def open_index(directory: str | None, corpus: Corpus, encode_corpus: Callable[[], np.ndarray],
                settings: IndexSettings, encoder: str, source: str, queries: int,
-               rebuild: bool = False) -> TextIndex | None:
+               rebuild: bool = False, trust: bool = False, file: VectorFile | None = None) -> TextIndex | None:
     """Reuse the index of a directory where it fits; else encode, build and, given a directory, save. None off rank 0.
 
     encode_corpus: called by every rank where there is something to encode. encoder: the checkpoint's fingerprint.
-    queries: how many will be asked.
+    queries: how many will be asked. file: where encode_corpus keeps the vectors meanwhile; removed once they are used.
     Raises UserError as reusable_index does, unless rebuild is true.
     """
     index: TextIndex | None = None
@@ -155,15 +182,10 @@ def open_index(directory: str | None, corpus: Corpus, encode_corpus: Callable[[]
     def reuse() -> bool:
         nonlocal index
         if directory and not rebuild:
-            index = reusable_index(directory, encoder, corpus.fingerprint, settings)
+            index = reusable_index(directory, encoder, corpus.fingerprint, settings, trust)
         return index is not None
 
-    if runtime.on_rank_0(reuse):
-        runtime.say(f"index of {directory} reused")
-        return index
-    vectors = encode_corpus()
-
-    def build() -> None:
+    def build(vectors: np.ndarray) -> None:
         nonlocal index
         runtime.say("start build index..........")
         began = time.perf_counter()
@@ -178,5 +200,17 @@ def open_index(directory: str | None, corpus: Corpus, encode_corpus: Callable[[]
             index.save(directory)
             runtime.say(f"index saved in {directory}")
 
-    runtime.on_rank_0(build)
+    if runtime.on_rank_0(reuse):
+        runtime.say(f"index of {directory} reused")
+        if file is not None and runtime.rank() == 0:
+            with contextlib.suppress(UserError), locked(str(directory)):  # of a killed run, unless somebody writes
+                file.remove()
+        return index
+    with contextlib.ExitStack() as stack:
+        if directory:
+            runtime.on_rank_0(lambda: stack.enter_context(locked(directory, "--index_dir")) and None)
+        vectors = encode_corpus()
+        runtime.on_rank_0(lambda: build(vectors))
+        if file is not None:
+            runtime.on_rank_0(file.remove)
     return index

@@ -8,7 +8,7 @@ import numpy as np
 
 from semindex import runtime
 from semindex.errors import UserError
-from semindex.files import atomic_file
+from semindex.files import atomic_file, output_path
 from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.results import write_recall_result
 from semindex.text.tables import group_pairs, read_pairs
@@ -38,11 +38,11 @@ def check_outputs(*paths: str | None) -> None:
     """See that each file can be written, before hours go into what it is to hold; UserError where not."""
     for path in filter(None, paths):
         try:
-            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-            if os.path.isdir(path):
-                raise UserError(f"{path}: is a directory, a file is to be written there")
-            with atomic_file(path, keep=True):
-                pass
+            target = output_path(path)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if os.path.isfile(target) or not os.path.lexists(target):  # a pipe's reader would take this for its end
+                with atomic_file(path, keep=True):
+                    pass
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 

@@ -1,7 +1,15 @@
 """Pairs, or groups of texts that mean the same, dealt into train, dev and test, each sentence on one side only."""
 
+import contextlib
+import hashlib
 import itertools
+import json
+import os
 from typing import Any
+
+from semindex.errors import UserError
+from semindex.files import atomic_file, checksum
+from semindex.locks import own_path, remove_left_over
 
 Sides = tuple[list[list[str]], ...]  # pairs for train, dev and test
 
@@ -62,3 +70,50 @@ def deal_sentences(groups: list[list[str]], shares: tuple[float, float], positiv
                 sides[side].extend([query, texts.pop()] for _ in range(positives))
         sides[0].extend(list(pair) for pair in itertools.combinations(texts, 2))
     return sides
+
+
+FILES, RECORD = ("train.csv", "dev.csv", "test.csv"), "split.json"
+
+
+def write_split(directory: str, sides: Sides, overwrite: bool = False) -> None:
+    """Write train.csv, dev.csv and test.csv, never two of different splits: a kill leaves the old, the new, or fewer.
+
+    split.json beside them tells their checksums. Raises UserError, and changes nothing, where files of these names are
+    there that no split of this project wrote, unless overwrite is true.
+    """
+    contents = ["".join("\t".join(pair) + "\n" for pair in side).encode() for side in sides]
+    paths = [os.path.join(directory, name) for name in FILES]
+    new = {name: [hashlib.sha256(content).hexdigest()] for name, content in zip(FILES, contents)}
+    known: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError, ValueError), open(os.path.join(directory, RECORD), encoding="utf-8") as file:
+        known = json.load(file)
+    for name, path in zip(FILES, paths):
+        if os.path.lexists(path) and not overwrite and checksum(path) not in known.get(name, []) + new[name]:
+            raise UserError(f"{path}: is there, and no split_data.py wrote it as it is; name another --output_dir, or "
+                            "pass --overwrite")
+    os.makedirs(directory, exist_ok=True)
+    partial = []
+    try:
+        for path, content in zip(paths, contents):
+            remove_left_over(path, "partial")
+            partial.append(own_path(path, "partial"))
+            with open(partial[-1], "wb") as out:
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
+        _record(directory, {name: known.get(name, []) + new[name] for name in FILES})
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        for path, written in zip(paths, partial):
+            os.rename(written, path)
+        _record(directory, new)
+    finally:
+        for written in partial:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(written)
+
+
+def _record(directory: str, files: dict[str, list[str]]) -> None:
+    with atomic_file(os.path.join(directory, RECORD)) as out:
+        json.dump(files, out, indent=2)

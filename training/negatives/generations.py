@@ -3,15 +3,20 @@
 import json
 import os
 import re
-import shutil
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from semindex import manifest
+from semindex.directories import atomic_directory, remove_directory
 from semindex.errors import UserError
-from semindex.files import atomic_directory
 
 ABOUT, NEGATIVES = "generation.json", "negatives.npy"
+
+
+def _older(path: str) -> set[str] | None:
+    """Return the files of a generation from before manifests, see directories.Older."""
+    return {ABOUT, NEGATIVES} if os.path.isfile(os.path.join(path, ABOUT)) else None
 
 
 @dataclass
@@ -52,6 +57,7 @@ class Generations:
     def read(self, number: int) -> Generation:
         """Return what is known of a generation; UserError where it is damaged."""
         path = os.path.join(self.path(number), ABOUT)
+        manifest.check(self.path(number), "generation")
         try:
             with open(path, encoding="utf-8") as file:
                 return Generation(**json.load(file))
@@ -75,18 +81,18 @@ class Generations:
         path = self.path(generation.number)
         try:
             os.makedirs(self.directory, exist_ok=True)
-            with atomic_directory(path) as partial:
+            with atomic_directory(path, "generation", _older) as partial:
                 np.save(os.path.join(partial, NEGATIVES), negatives)
                 with open(os.path.join(partial, ABOUT), "w", encoding="utf-8") as file:
                     json.dump(asdict(generation), file, indent=2)
+                manifest.write(partial, "generation")
         except OSError as error:
             raise UserError(f"{path}: could not be written ({error.strerror or error})") from None
         for number in self.numbers()[:-keep]:
-            shutil.rmtree(self.path(number), ignore_errors=True)
+            remove_directory(self.path(number), "generation", _older)
         return path
 
     def clear(self) -> None:
-        """Remove all generations, whole or not."""
-        for name in os.listdir(self.directory) if os.path.isdir(self.directory) else []:
-            if re.fullmatch(r"generation_\d+(\.partial|\.old)?", name):
-                shutil.rmtree(os.path.join(self.directory, name), ignore_errors=True)
+        """Remove all generations."""
+        for number in self.numbers():
+            remove_directory(self.path(number), "generation", _older)

@@ -9,13 +9,13 @@ import numpy as np
 
 from models import loading
 from models.encoders import fast_encoder
-from semindex import runtime
+from semindex import manifest, runtime
 from semindex.collection import store
 from semindex.collection.evaluation import RankingEvaluator
+from semindex.directories import atomic_directory, check_replaceable
 from semindex.encode.encoder import encode, vector_file
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
-from semindex.files import atomic_directory
 from semindex.search.index import IndexSettings
 from semindex.text.tokenizer import TextTokenizer
 from training.checkpoints import STATE, Checkpoints
@@ -26,6 +26,11 @@ from training.negatives.refresh import check_generations
 from training.parallel import anywhere
 
 VECTOR_FILES = ("passages.npy", "queries.npy", "passage_ids.txt", "query_ids.txt")
+
+
+def _older(path: str) -> set[str] | None:
+    """Return the files of vectors from before manifests, see directories.Older."""
+    return set(VECTOR_FILES) if set(os.listdir(path)) <= set(VECTOR_FILES) else None
 
 
 def newest(args: argparse.Namespace) -> tuple[str, str, int, bool] | None:
@@ -118,8 +123,7 @@ def write_vectors(args: argparse.Namespace) -> None:
 
     Raises UserError where the directory holds something else.
     """
-    if os.path.isdir(args.output_dir) and not set(os.listdir(args.output_dir)) <= set(VECTOR_FILES):
-        raise UserError(f"--output_dir {args.output_dir}: holds other files; name another directory")
+    check_replaceable(args.output_dir, "--output_dir", "vectors", _older)
     collection = store.load(_collection_dir(args))
     found = runtime.on_rank_0(lambda: newest(args))
     loaded = load(found[0], args, collection.about.passages) if found else None
@@ -127,13 +131,13 @@ def write_vectors(args: argparse.Namespace) -> None:
         raise UserError(f"{args.training_dir}: holds no checkpoint")
     runtime.say(f"Loaded parameters from {found[0]}")
     # A killed run goes on: the vectors grow beside the directory, which takes its name when all is there.
-    file = vector_file(f"{args.output_dir}.passages", loaded[0], collection.passages,
+    file = vector_file(args.output_dir, loaded[0], collection.passages,
                        f"{found[1]} {collection.about.key} {args.engine}")
     passages = encode(loaded[0], collection.passages, "encode passages", file)
     queries = encode(loaded[0], collection.query_tokens(np.arange(collection.about.queries)), "encode queries")
 
     def write() -> None:
-        with atomic_directory(args.output_dir) as partial:
+        with atomic_directory(args.output_dir, "vectors", _older) as partial:
             np.save(os.path.join(partial, "passages.npy"), passages)
             np.save(os.path.join(partial, "queries.npy"), queries)
             with open(os.path.join(partial, "query_ids.txt"), "w", encoding="utf-8") as out:
@@ -144,6 +148,7 @@ def write_vectors(args: argparse.Namespace) -> None:
                     name = names[owner] if names else collection.document_ids[owner]
                     chunk = row - int(collection.first_passage[owner])
                     out.write(f"{name}\t{chunk}\n" if collection.about.chunks > 1 else f"{name}\n")
+            manifest.write(partial, "vectors")
         file.remove()
         runtime.say(f"{args.output_dir}: {len(passages)} passages, {len(queries)} queries, {passages.shape[1]} wide")
 
