@@ -110,10 +110,13 @@ def test_it_is_tokenised_again_only_where_something_changed(tmp_path, tokenizer)
         assert collections.build(path, sources(**change), tokenizer), change
         assert collections.build(path, sources(), tokenizer)
     os.unlink(os.path.join(path, collections.MARKER))  # as a kill would leave it: no marker, no collection
-    with pytest.raises(UserError, match="holds no tokenised collection"):
+    with pytest.raises(UserError, match="missing"):
         collections.load(path)
-    with pytest.raises(UserError, match="is there, but is no tokenised collection"):
-        collections.build(path, sources(), tokenizer)
+    assert collections.build(path, sources(), tokenizer)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("x")
+    with pytest.raises(UserError, match="is there, but is no collection"):
+        collections.build(str(tmp_path / "mine"), sources(), tokenizer)
 
 
 def test_faults_are_named(tmp_path, tokenizer, capsys):
@@ -127,5 +130,5 @@ def test_faults_are_named(tmp_path, tokenizer, capsys):
     assert not [name for name in os.listdir(tmp_path) if "partial" in name]
     with open(os.path.join(path, collections.MARKER), "w") as file:
         json.dump({"key": 1}, file)
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="changed since"):
         collections.load(path)

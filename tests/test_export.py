@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, fail, run, succeed
 
 from ann_util import ExactIndex
+from semindex import manifest
 
 pytestmark = pytest.mark.slow
 QUERIES = 10
@@ -97,15 +98,12 @@ def test_deploy_mistakes(exported, serving, tmp_path):
         with open(copy / name, "r+b") as file:
             file.seek(40)
             file.write(b"!")
-        assert f"{name}: changed since it was exported" in error("--model_dir", copy)
+        assert f"{name}: changed since it was written" in error("--model_dir", copy)
         (copy / name).unlink()
         assert f"{name}: missing" in error("--model_dir", copy)
-    manifest = json.loads((exported / "manifest.json").read_text())
-    for name in ("model.int8.onnx", "model.onnx"):
-        del manifest["files"][name]
     plain = tmp_path / "plain"
     shutil.copytree(exported, plain, ignore=shutil.ignore_patterns("*.onnx"))
-    (plain / "manifest.json").write_text(json.dumps(manifest))
+    manifest.forget(str(plain), ["model.int8.onnx", "model.onnx"])
     assert "--format int8 writes it" in error("--model_dir", plain, "--precision", "int8")
 
 
@@ -113,10 +111,10 @@ def test_export_mistakes(checkpoint, toy, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(checkpoint, broken)
     (broken / "config.json").unlink()
-    assert "incomplete checkpoint" in fail("export_model.py", "--params_path", broken, "--output_path", tmp_path / "o")
+    assert "config.json: missing" in fail("export_model.py", "--params_path", broken, "--output_path", tmp_path / "o")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    assert "is no exported directory" in fail("export_model.py", "--params_path", checkpoint, "--output_path",
+    assert "is there, but is no export" in fail("export_model.py", "--params_path", checkpoint, "--output_path",
                                               tmp_path / "mine")
     assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
     assert "go together" in fail("export_model.py", "--params_path", checkpoint, "--dev_set_file", toy / "dev.csv")

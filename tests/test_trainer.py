@@ -322,7 +322,7 @@ def test_a_resume_with_another_loss_or_other_data_is_refused(tmp_path):
     state = os.path.join(Checkpoints(str(tmp_path)).latest(), "training_state.json")
     with open(state, "w") as file:
         file.write("{")
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match="changed since"):
         train(model, tokenizer, InBatchNegative(), data, again)
 
 
