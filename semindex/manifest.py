@@ -53,7 +53,8 @@ def write(directory: str, kind: str, about: dict[str, Any] | None = None) -> Non
     kind: checkpoint, export, index, collection or generation. about: what else it tells. Raises OSError.
     """
     names = sorted(name for name in os.listdir(directory) if name != NAME)
-    _dump(directory, {"made_by": "semindex", "format": FORMAT, "kind": kind, **(about or {}), "files": checksums(directory, names)})
+    _dump(directory, {"made_by": "semindex", "format": FORMAT, "kind": kind, **(about or {}),
+                      "files": checksums(directory, names)})
 
 
 def _dump(directory: str, content: dict[str, Any]) -> None:
@@ -87,12 +88,13 @@ def read(directory: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged ({error}), or not of this project; name another directory, or see to it yourself") from None
+        raise UserError(f"{path}: damaged ({error}), or not of this project; name another directory, or see to it "
+                        "yourself") from None
     if not isinstance(content, dict):
         return None
     version = content.get("format")
-    if version == 1 and isinstance(content.get("files"), dict) and isinstance(content.get("tokenizer"), dict):  # of an export from before: no seal
-        return content | {"kind": "export"}
+    if version == 1 and all(isinstance(content.get(key), dict) for key in ("files", "tokenizer")):
+        return content | {"kind": "export"}  # of an export from before: no seal
     if sum(key in content for key in ("made_by", "kind", "seal")) < 2:  # somebody else's: one altered byte spares two
         return None
     if content.get("seal") != _seal(content):

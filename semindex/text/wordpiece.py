@@ -17,8 +17,8 @@ from semindex.text.ragged import Ragged
 PLAIN = (
     "\t\u0020-\u007e\u00a0-\u00b1\u00b3\u00b4\u00b6-\u00b9\u00bb-\u0149\u014c-\u024f\u2010-\u2027\u2030-\u205e"
     "\u20a0-\u20bf\u2100-\u218b\u2190-\u23ff\u2460-\u27bf\u3000-\u3006\u3008-\u3029\u3030-\u303f\u3041-\u3096"
-    "\u30a0-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff01-\uff60\uffe0-\uffe6\U0001f300-\U0001f64f"
-    "\U0001f680-\U0001f6c5\U0001f900-\U0001f9ff"
+    "\u30a0-\u30ff\u3400-\u4dbf\u4e00-\u9ffc\uff01-\uff60\uffe0-\uffe6\U0001f300-\U0001f64f"
+    "\U0001f680-\U0001f6c5\U0001f900-\U0001f978\U0001f97a-\U0001f9cb\U0001f9cd-\U0001f9ff"
 )
 HAN = re.compile("([\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf"
                  "\U0002f800-\U0002fa1f])")
