@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # Install what tests need, then lint, check types, test. Arguments go to pytest: bash scripts/test.sh -k tokenizer
+#   bash scripts/test.sh --all-pythons     the fast tests and a short quickstart on each Python that is found and supported
+#   bash scripts/test.sh --other-pythons   the same without the Python of .venv
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+case ${1:-} in
+    --all-pythons | --other-pythons) exec bash scripts/test_pythons.sh "$@" ;;
+esac
 bash scripts/setup.sh --test
-export PATH="$PWD/.venv/bin:$PATH"
+export PATH="$PWD/${VENV:-.venv}/bin:$PATH"
 echo "+ ruff check ."
 ruff check .
 echo "+ mypy"
