@@ -8,7 +8,7 @@
 #   bash scripts/setup.sh --all         the four of these
 #   bash scripts/setup.sh --test        and what the tests need, onnxruntime included
 #   bash scripts/setup.sh --gpu         with the GPU build of paddle, from Paddle's own index (CUDA=cu118, cu126, cu129)
-# PYTHON=python3.12 names the Python (3.10, 3.11 or 3.12), VENV=.venv-3.12 the environment, from the top of the repository.
+# PYTHON=python3.12 names the Python (3.10, 3.11 or 3.12), VENV=.venv-3.12 the environment, beside this repository's README.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/pythons.sh
@@ -53,7 +53,8 @@ done
 if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     python=$venv/bin/python
     [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$python")" ] ||
-        fail "$venv has Python $(version_of "$python"), PYTHON=$PYTHON is another; name another environment with VENV=, or remove $venv"
+        fail "$venv has Python $(version_of "$python"), PYTHON=$PYTHON is another; name another environment with VENV=," \
+            "or remove $venv"
 elif [ -n "${PYTHON:-}" ]; then
     python=$PYTHON
 else
@@ -69,7 +70,7 @@ version=$(version_of "$python")
     fail "$python is Python $version; 3.10, 3.11 or 3.12 is needed (pyproject.toml says why); PYTHON= names one"
 headers=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
 [ -f "$headers/Python.h" ] ||
-    fail "the headers of Python $version are missing (hnswlib is compiled); on Debian and Ubuntu: apt-get install python3-dev"
+    fail "Python $version has no headers (hnswlib is compiled); on Debian and Ubuntu: apt-get install python3-dev"
 command -v g++ >/dev/null || command -v c++ >/dev/null || command -v clang++ >/dev/null ||
     fail "a C++ compiler is missing (hnswlib is compiled); on Debian and Ubuntu: apt-get install g++"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install what tests need, then lint, check types, test. Arguments go to pytest: bash scripts/test.sh -k tokenizer
-#   bash scripts/test.sh --all-pythons     the fast tests and a short quickstart on each Python that is found and supported
+#   bash scripts/test.sh --all-pythons     the fast tests and a short quickstart on each of 3.10 to 3.12 that is found
 #   bash scripts/test.sh --other-pythons   the same without the Python of .venv
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Called by test.sh --all-pythons (or --other-pythons): the fast tests and a short quickstart on each Python that is found,
-# two Pythons at a time on a thread each. What follows the flag goes to pytest. Logs: output/pythons/3.12.log
+# test.sh --all-pythons and --other-pythons call it: the fast tests and a short quickstart on each Python that is found, two
+# Pythons at a time, a thread each. What follows the flag goes to pytest. Logs: output/pythons/3.12.log
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/pythons.sh
