@@ -8,7 +8,7 @@
 #   bash scripts/setup.sh --all         the four of these
 #   bash scripts/setup.sh --test        and what the tests need, onnxruntime included
 #   bash scripts/setup.sh --gpu         with the GPU build of paddle, from Paddle's own index (CUDA=cu118, cu126, cu129)
-# PYTHON=python3.12 names the Python (3.10, 3.11 or 3.12), VENV=.venv-3.12 the environment, beside this repository's README.
+# PYTHON=python3.12 names the Python (3.10, 3.11 or 3.12), VENV=.venv-3.12 the environment (a directory in the clone).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/pythons.sh
@@ -53,8 +53,8 @@ done
 if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     python=$venv/bin/python
     [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$python")" ] ||
-        fail "$venv has Python $(version_of "$python"), PYTHON=$PYTHON is another; name another environment with VENV=," \
-            "or remove $venv"
+        fail "$venv has Python $(version_of "$python"), PYTHON=$PYTHON is another;" \
+            "name another environment with VENV=, or remove $venv"
 elif [ -n "${PYTHON:-}" ]; then
     python=$PYTHON
 else

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test.sh --all-pythons and --other-pythons call it: the fast tests and a short quickstart on each Python that is found, two
-# Pythons at a time, a thread each. What follows the flag goes to pytest. Logs: output/pythons/3.12.log
+# test.sh --all-pythons and --other-pythons call it: the fast tests and a short quickstart on each Python that is found,
+# two Pythons at a time, a thread each. What follows the flag goes to pytest. Logs: output/pythons/3.12.log
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/pythons.sh
@@ -40,12 +40,15 @@ finish() { # wait for the one started first
     running=("${running[@]:1}")
 }
 for version in "${PYTHONS[@]}"; do
-    venv=.venv-$version
     if [ "$version" = "$own" ]; then
         [ $others = no ] || continue
-        venv=.venv
+        venv=.venv python=.venv/bin/python
+    elif python=$(find_python "$version"); then
+        venv=.venv-$version
+    else
+        echo "Python $version: not found with venv and headers, left out"
+        continue
     fi
-    python=$(find_python "$version") || { echo "Python $version: not found with venv and headers, left out"; continue; }
     [ ${#running[@]} -lt 2 ] || finish
     try "$version" "$python" "$venv" "$@" >"$logs/$version.log" 2>&1 &
     running+=("$version:$!")
