@@ -1,0 +1,352 @@
+"""Scripts of the project run in forks of one process that has imported paddle: the imports are paid for once.
+
+    from forked import run
+    done = run(["recall.py", "--params_path", ...], cwd=directory)  # a subprocess.CompletedProcess with its text
+
+The first call starts a server: a Python that imports numpy, paddle and paddlenlp, computes nothing, and forks for each
+command. The child takes the caller's directory, environment, streams and arguments, runs the script as __main__ and ends
+as an interpreter does. What a fork cannot show: the imports themselves, a hash seed of its own (children share the
+server's), and variables that are read before or while paddle is imported. Where one of those differs from the server's
+(READ_EARLY) `run` starts a real process; `fresh=True` asks for one.
+"""
+
+import contextlib
+import gc
+import io
+import json
+import os
+import resource
+import runpy
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
+CLOSED = "closed"  # as stdin, stdout or stderr: the command starts without that stream, as after `0<&-`
+READ_EARLY = ("ARROW_", "CUDA_", "DNNL_", "FLAGS_", "GLOG_", "HF_", "HOME", "KMP_", "LANG", "LC_", "LD_", "MALLOC_",
+              "MKL_", "MPL", "OMP_", "ONEDNN_", "OPENBLAS_", "PADDLE_", "PPNLP_", "PYTHON", "XDG_")
+
+
+# The server.
+
+def import_libraries():
+    """Import what is slow to import, as the scripts do, but none of the project's modules."""
+    sys.path[0] = str(ROOT)
+    with contextlib.suppress(ImportError):  # what must be set before paddle is imported
+        from deploy.python.serving.predictor import prepare_environment
+        prepare_environment()
+    import hnswlib  # noqa: F401
+    import numpy  # noqa: F401
+    import paddle
+    import paddle.inference  # noqa: F401
+    import paddlenlp.transformers  # noqa: F401
+    import scipy.sparse  # noqa: F401
+    import tokenizers  # noqa: F401
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name != "__main__" and file and Path(file).is_relative_to(ROOT) and ".venv" not in Path(file).parts:
+            del sys.modules[name]
+
+
+def tell(connection, text):
+    """Send a line to the client, who may be gone."""
+    with contextlib.suppress(OSError):
+        connection.sendall(text.encode() + b"\n")
+
+
+def receive(control):
+    """Return a request, its connection and its streams by number; None at the end."""
+    message, fds, _, _ = socket.recv_fds(control, 1, 4)
+    if not message:
+        return None
+    connection = socket.socket(fileno=fds[0])
+    with connection.makefile("rb") as file:
+        request = json.loads(file.read(struct.unpack("!I", file.read(4))[0]))
+    return request, connection, dict(zip(request["streams"], fds[1:]))
+
+
+def serve(control):
+    """Fork for each request. Returns the request and its streams in the child, None where the client is gone."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children = {}
+    with selectors.DefaultSelector() as selector:
+        selector.register(control, selectors.EVENT_READ)
+        selector.register(woken, selectors.EVENT_READ)
+        while True:
+            ready = [key.fileobj for key, _ in selector.select()]
+            if woken in ready:
+                os.read(woken, 4096)
+                for pid in list(children):
+                    done, status = os.waitpid(pid, os.WNOHANG)
+                    if done:
+                        connection = children.pop(pid)
+                        tell(connection, str(os.waitstatus_to_exitcode(status)))
+                        connection.close()
+            if control not in ready:
+                continue
+            received = receive(control)
+            if received is None:
+                break
+            request, connection, streams = received
+            pid = os.fork()
+            if pid == 0:
+                for other in (*children.values(), connection, control):
+                    other.close()
+                selector.close()
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.close(woken)
+                os.close(wake)
+                return request, streams
+            for fd in streams.values():
+                os.close(fd)
+            children[pid] = connection
+            tell(connection, str(pid))
+    for pid in children:
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+    return None
+
+
+def open_stream(old, number, mode, unbuffered):
+    """Return a standard stream as an interpreter makes it at its start."""
+    if mode == "rb":
+        return io.TextIOWrapper(open(number, mode, closefd=False), old.encoding, old.errors)
+    file = open(number, mode, 0 if unbuffered else -1, closefd=False)  # noqa: SIM115
+    return io.TextIOWrapper(file, old.encoding, old.errors, "\n", write_through=unbuffered, line_buffering=number == 2)
+
+
+def become(request, streams):
+    """Give this fork the directory, environment, streams and arguments of a request."""
+    os.setsid()
+    for number in (0, 1, 2):
+        if number in streams:
+            os.dup2(streams[number], number)
+            os.close(streams[number])
+        else:
+            os.close(number)
+    names = (("stdin", "rb"), ("stdout", "wb"), ("stderr", "wb"))
+    for number, (name, mode) in enumerate(names):
+        stream = open_stream(getattr(sys, f"__{name}__"), number, mode, request["unbuffered"]) \
+            if number in streams else None
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    limit(request["file_size"])
+    sys.argv = request["words"]
+    sys.path[0] = os.path.dirname(request["words"][0])
+    tempfile.tempdir = None
+    sys.modules["numpy"].random.seed()
+
+
+def limit(file_size):
+    """Let this process write no file beyond a size in bytes; None: no limit."""
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+
+# The client.
+
+class Forked:
+    """A command in a fork of the server, with what a subprocess.Popen has: pid, poll, wait, send_signal, kill."""
+
+    def __init__(self, words, connection, died):
+        self.args, self.returncode = words, None
+        self._connection, self._died, self._rest = connection, died, b""
+        self.pid = self._number(None)
+
+    def _number(self, timeout):
+        ends = None if timeout is None else time.monotonic() + timeout
+        while b"\n" not in self._rest:
+            if ends is not None:
+                self._connection.settimeout(max(ends - time.monotonic(), 0.001))
+            try:
+                received = self._connection.recv(64)
+            except TimeoutError:
+                raise subprocess.TimeoutExpired(self.args, timeout) from None
+            finally:
+                self._connection.settimeout(None)
+            if not received:
+                self._died()
+            self._rest += received
+        line, self._rest = self._rest.split(b"\n", 1)
+        return int(line)
+
+    def wait(self, timeout=None):
+        """Return the status, negative for a signal; raises subprocess.TimeoutExpired."""
+        if self.returncode is None:
+            self.returncode = self._number(timeout)
+            self._connection.close()
+        return self.returncode
+
+    def poll(self):
+        """Return the status, None while the command runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def send_signal(self, number):
+        """Send a signal unless the command has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Server:
+    """The process that forks; it ends with the process that started it."""
+
+    def __init__(self):
+        self.env = os.environ | {"OMP_NUM_THREADS": "1"}
+        self._lock = threading.Lock()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with other:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(other.fileno())], pass_fds=[other.fileno()], stdin=DEVNULL,
+                stdout=DEVNULL, stderr=self._log, start_new_session=True, env=self.env)
+
+    def _died(self):
+        self._process.wait(10)
+        self._log.seek(0)
+        raise RuntimeError(f"the server of tests/forked.py ended: {self._log.read().decode(errors='replace')[-2000:]}")
+
+    def start(self, words, env, cwd, streams, unbuffered, file_size):
+        """Start a command. streams: open files by number. Returns a Forked."""
+        request = json.dumps({"words": words, "env": env, "cwd": cwd, "streams": list(streams),
+                              "unbuffered": unbuffered, "file_size": file_size}).encode()
+        ours, theirs = socket.socketpair()
+        with theirs, self._lock:
+            socket.send_fds(self._control, [b"."], [theirs.fileno(), *streams.values()])
+            ours.sendall(struct.pack("!I", len(request)) + request)
+        return Forked(words, ours, self._died)
+
+    def reads_early(self, env):
+        """Tell whether an environment differs from the server's in what only a start can read."""
+        return any(env.get(name) != self.env.get(name) for name in {*env, *self.env} if name.startswith(READ_EARLY))
+
+
+_server = None
+_starting = threading.Lock()
+
+
+def server():
+    """Return this process's server, started by the first call."""
+    global _server
+    with _starting:
+        if _server is None:
+            _server = Server()
+    return _server
+
+
+def start(words, cwd=None, env=None, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, unbuffered=True, file_size=None,
+          fresh=None):
+    """Start a script in the background.
+
+    words: the script, from the root of the project, and its arguments. env: what differs from this process's, None for
+    a name that is to be missing. stdin, stdout, stderr: a file, its number, DEVNULL or CLOSED. unbuffered: as
+    `python -u`. file_size: bytes a file may grow to (`ulimit -f`). fresh: True for a real process, False for a fork
+    whatever env says; None: a fork where it can show the same. Returns a Forked or a subprocess.Popen.
+    """
+    words = [str(ROOT / str(words[0])), *map(str, words[1:])]
+    changed = {"OMP_NUM_THREADS": "1"} | (env or {})
+    env = {name: str(value) for name, value in (os.environ | changed).items() if value is not None}
+    cwd = os.path.abspath(cwd or os.getcwd())
+    with contextlib.ExitStack() as stack:
+        streams = {}
+        for number, stream in enumerate((stdin, stdout, stderr)):
+            if stream == DEVNULL:
+                stream = stack.enter_context(open(os.devnull, "rb" if number == 0 else "wb"))
+            if stream != CLOSED:
+                streams[number] = stream if isinstance(stream, int) else stream.fileno()
+        if fresh is None:
+            fresh = server().reads_early(env)
+        if not fresh:
+            return server().start(words, env, cwd, streams, unbuffered, file_size)
+
+        def prepare():
+            for number in {0, 1, 2} - set(streams):
+                os.close(number)
+            limit(file_size)
+
+        return subprocess.Popen(
+            [sys.executable, *["-u"] * unbuffered, *words], cwd=cwd, env=env, start_new_session=True,
+            preexec_fn=prepare, stdin=streams.get(0), stdout=streams.get(1), stderr=streams.get(2))
+
+
+def run(words, cwd=None, env=None, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, timeout=300, input=None, **options):
+    """Run a script to its end, its output caught as text unless stdout or stderr say otherwise; options: see start.
+
+    input: text or bytes for standard input. Returns a subprocess.CompletedProcess. Raises subprocess.TimeoutExpired
+    after `timeout` seconds, with the command and all that it started killed.
+    """
+    caught, threads, kept = [b"", b"", b""], [], []
+
+    def drain(number, fd):
+        with open(fd, "rb") as file:
+            caught[number] = file.read()
+
+    def feed(fd):
+        with contextlib.suppress(BrokenPipeError), open(fd, "wb") as file:
+            file.write(input.encode() if isinstance(input, str) else input)
+
+    if input is not None:
+        stdin, writing = os.pipe()
+        kept.append(stdin)
+        threads.append(threading.Thread(target=feed, args=[writing], daemon=True))
+    ends = [stdin, stdout, stderr]
+    for number in (1, 2):
+        if ends[number] == PIPE:
+            reading, ends[number] = os.pipe()
+            kept.append(ends[number])
+            threads.append(threading.Thread(target=drain, args=[number, reading], daemon=True))
+    try:
+        process = start(words, cwd, env, *ends, **options)
+    finally:
+        for fd in kept:
+            os.close(fd)
+        for thread in threads:
+            thread.start()
+    late = None
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired as error:
+        late = error
+    with contextlib.suppress(ProcessLookupError):  # what it started and left, or all of it where it is late
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for thread in threads:
+        thread.join(10)
+    out, err = (text.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
+                if ends[number] in kept else None for number, text in enumerate(caught) if number)
+    if late:
+        raise subprocess.TimeoutExpired(process.args, timeout, out, err)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+if __name__ == "__main__":
+    filters = warnings.filters[:]
+    import_libraries()
+    gc.collect()
+    gc.freeze()  # a child's collector would touch, and so copy, all of it
+    asked = serve(socket.socket(fileno=int(sys.argv[1])))
+    if asked:
+        warnings.filters[:] = filters
+        become(*asked)
+        runpy.run_path(sys.argv[0], run_name="__main__")
