@@ -146,17 +146,17 @@ def become(request, streams):
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
-    limit(request["file_size"])
+    limit(request["limits"])
     sys.argv = request["words"]
     sys.path[0] = os.path.dirname(request["words"][0])
     tempfile.tempdir = None
     sys.modules["numpy"].random.seed()
 
 
-def limit(file_size):
-    """Let this process write no file beyond a size in bytes; None: no limit."""
-    if file_size is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+def limit(limits):
+    """Set resource limits by name."""
+    for name, value in limits.items():
+        resource.setrlimit(getattr(resource, name), (value, value))
 
 
 # The client.
@@ -227,10 +227,10 @@ class Server:
         self._log.seek(0)
         raise RuntimeError(f"the server of tests/forked.py ended: {self._log.read().decode(errors='replace')[-2000:]}")
 
-    def start(self, words, env, cwd, streams, unbuffered, file_size):
+    def start(self, words, env, cwd, streams, unbuffered, limits):
         """Start a command. streams: open files by number. Returns a Forked."""
         request = json.dumps({"words": words, "env": env, "cwd": cwd, "streams": list(streams),
-                              "unbuffered": unbuffered, "file_size": file_size}).encode()
+                              "unbuffered": unbuffered, "limits": limits}).encode()
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             socket.send_fds(self._control, [b"."], [theirs.fileno(), *streams.values()])
@@ -255,13 +255,13 @@ def server():
     return _server
 
 
-def start(words, cwd=None, env=None, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, unbuffered=True, file_size=None,
+def start(words, cwd=None, env=None, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, unbuffered=True, limits=None,
           fresh=None):
     """Start a script in the background.
 
     words: the script, from the root of the project, and its arguments. env: what differs from this process's, None for
     a name that is to be missing. stdin, stdout, stderr: a file, its number, DEVNULL or CLOSED. unbuffered: as
-    `python -u`. file_size: bytes a file may grow to (`ulimit -f`). fresh: True for a real process, False for a fork
+    `python -u`. limits: of resources, as {"RLIMIT_FSIZE": bytes}. fresh: True for a real process, False for a fork
     whatever env says; None: a fork where it can show the same. Returns a Forked or a subprocess.Popen.
     """
     words = [str(ROOT / str(words[0])), *map(str, words[1:])]
@@ -278,23 +278,47 @@ def start(words, cwd=None, env=None, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNU
         if fresh is None:
             fresh = server().reads_early(env)
         if not fresh:
-            return server().start(words, env, cwd, streams, unbuffered, file_size)
+            return server().start(words, env, cwd, streams, unbuffered, limits or {})
 
         def prepare():
             for number in {0, 1, 2} - set(streams):
                 os.close(number)
-            limit(file_size)
+            limit(limits or {})
 
         return subprocess.Popen(
             [sys.executable, *["-u"] * unbuffered, *words], cwd=cwd, env=env, start_new_session=True,
             preexec_fn=prepare, stdin=streams.get(0), stdout=streams.get(1), stderr=streams.get(2))
 
 
-def run(words, cwd=None, env=None, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, timeout=300, input=None, **options):
+def is_idle(pid, ticks):
+    """Tell whether a process sleeps and has used no more than these ticks of processor time; returns its ticks too."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False, 0
+    used = int(fields[11]) + int(fields[12])
+    return fields[0] == "S" and used <= ticks, used
+
+
+def wait(process, timeout, idle):
+    """Wait for a process; raises subprocess.TimeoutExpired after timeout seconds, or idle seconds without any work."""
+    ends, ticks, since = time.monotonic() + timeout, 0, time.monotonic()
+    while True:
+        now = time.monotonic()
+        try:
+            return process.wait(ends - now if idle is None else max(0, min(idle / 8, ends - now)))
+        except subprocess.TimeoutExpired as error:
+            still, ticks = is_idle(process.pid, ticks)
+            since = since if still else now
+            if now >= ends or (idle is not None and now - since >= idle):
+                raise subprocess.TimeoutExpired(error.cmd, timeout if now >= ends else idle) from None
+
+
+def run(words, cwd=None, env=None, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, timeout=300, idle=None, input=None, **options):
     """Run a script to its end, its output caught as text unless stdout or stderr say otherwise; options: see start.
 
     input: text or bytes for standard input. Returns a subprocess.CompletedProcess. Raises subprocess.TimeoutExpired
-    after `timeout` seconds, with the command and all that it started killed.
+    after `timeout` seconds, or `idle` seconds in which it did nothing, with it and all that it started killed.
     """
     caught, threads, kept = [b"", b"", b""], [], []
 
@@ -325,7 +349,7 @@ def run(words, cwd=None, env=None, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, time
             thread.start()
     late = None
     try:
-        process.wait(timeout)
+        wait(process, timeout, idle)
     except subprocess.TimeoutExpired as error:
         late = error
     with contextlib.suppress(ProcessLookupError):  # what it started and left, or all of it where it is late
@@ -336,7 +360,7 @@ def run(words, cwd=None, env=None, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, time
     out, err = (text.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
                 if ends[number] in kept else None for number, text in enumerate(caught) if number)
     if late:
-        raise subprocess.TimeoutExpired(process.args, timeout, out, err)
+        raise subprocess.TimeoutExpired(process.args, late.timeout, out, err)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

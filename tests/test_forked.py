@@ -36,7 +36,7 @@ def test_a_fork_sees_what_a_process_sees(tmp_path, options):
     "print('a' * 100000)", "import os; os.kill(os.getpid(), 9)", "open('x', 'wb', 0).write(bytes(100)); print(open('x', 'rb').seek(0, 2))",
     "f = open('y', 'wb', 0)\nfor _ in range(3): f.write(bytes(50))"])
 def test_a_fork_ends_as_a_process_ends(tmp_path, text):
-    one, other = (run([script(tmp_path, text)], cwd=tmp_path, fresh=fresh, file_size=100) for fresh in (False, True))
+    one, other = (run([script(tmp_path, text)], cwd=tmp_path, fresh=fresh, limits={"RLIMIT_FSIZE": 100}) for fresh in (False, True))
     last = [done.stderr.splitlines()[-1:] for done in (one, other)]
     assert (one.returncode, one.stdout, last[0]) == (other.returncode, other.stdout, last[1])
 
@@ -48,6 +48,13 @@ def test_a_late_command_is_killed_with_what_it_started(tmp_path, fresh):
         run(words, fresh=fresh, timeout=1)
     state = Path(f"/proc/{int(error.value.output)}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"  # killed, and perhaps nobody's to bury
+
+
+def test_an_idle_command_is_late_and_a_working_one_is_not(tmp_path):
+    with pytest.raises(subprocess.TimeoutExpired) as error:
+        run([script(tmp_path, "print('asleep', flush=True)\nimport time\ntime.sleep(60)")], idle=1)
+    assert error.value.output == "asleep\n" and error.value.timeout == 1
+    assert run([script(tmp_path, "import time\nwhile time.process_time() < 2: pass")], idle=1).returncode == 0
 
 
 def test_commands_in_the_background_end_in_any_order(tmp_path):
