@@ -1,0 +1,153 @@
+"""The scripts: an ordinary command of each on tiny data. A new script joins by an entry.
+
+A command is written as it is typed; a word KIND:VALUE is a slot that cases.py turns into something hostile:
+
+    text:NAME    an input read line by line, or `-` for standard input; NAME as material.py calls it
+    file:NAME    an input file that only the toolkit reads
+    dir:NAME     an input directory that the toolkit has written: checkpoint, index, export, collection
+    out:NAME     an output file; outdir:NAME an output directory
+    both:NAME    a directory of material.py's that the command goes on with, in out/
+    whole:VALUE  a whole number; real:VALUE any number; words:TEXT free text
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+INPUTS, OUTPUTS = ("text", "file", "dir"), ("out", "outdir", "both")
+KINDS = (*INPUTS, *OUTPUTS, "whole", "real", "words")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A word that can be replaced. place: among the words of the command; flag: the one it belongs to."""
+
+    place: int
+    flag: str
+    kind: str
+    value: str
+
+    @property
+    def word(self):
+        """What is typed: inputs lie in in/, outputs go to out/."""
+        return f"{'in' if self.kind in INPUTS else 'out'}/{self.value}" if self.kind in INPUTS + OUTPUTS else self.value
+
+
+@dataclass(frozen=True)
+class Command:
+    """A script. whole and real: flags that take a number and are not in the line; prints: its result is what it prints;
+    again: what lets the same command run a second time; spare: output flags whose failure is a warning only;
+    paddle: whether it computes with it; needs: what must lie in in/ too.
+    """
+
+    name: str
+    line: str
+    whole: str = ""
+    real: str = ""
+    prints: bool = False
+    again: str = ""
+    spare: tuple[str, ...] = ()
+    paddle: bool = True
+    needs: tuple[str, ...] = ()
+
+    @cached_property
+    def slots(self):
+        """The slots in order."""
+        found, flag = [], ""
+        for place, word in enumerate(self.line.split()):
+            kind, _, value = word.partition(":")
+            if kind in KINDS:
+                found.append(Slot(place, flag, kind, value))
+            elif word.startswith("--"):
+                flag = word
+        return found
+
+    @property
+    def words(self):
+        """The ordinary command."""
+        words = self.line.split()
+        for slot in self.slots:
+            words[slot.place] = slot.word
+        return words
+
+    def of(self, *kinds):
+        """Return the slots of some kinds."""
+        return [slot for slot in self.slots if slot.kind in kinds]
+
+
+INDEX = "--hnsw_m --hnsw_ef --hnsw_ef_construction --hnsw_max_elements --hnsw_threads"
+MODEL = "--device cpu --params_path dir:checkpoint"
+TRAIN = ("--device cpu --model_name_or_path scratch-1x32 --output_emb_size whole:16 --max_seq_length whole:24 "
+         "--batch_size whole:8 --seed whole:7 --max_steps 3 --save_dir outdir:save --train_set_file text:train.csv")
+TRAINED = {
+    "whole": "--epochs --save_steps --log_steps --eval_steps --chunk_size --chunk_numbers --keep_checkpoints "
+             "--gradient_accumulation_steps --recall_num --early_stopping " + INDEX,
+    "real": "--learning_rate --weight_decay --warmup_proportion --max_grad_norm --dropout --head_dropout --margin --scale",
+    "again": "--overwrite"}
+TREC = "--corpus_file text:corpus.tsv --queries_file text:queries.tsv"
+
+TABLE = [
+    Command("split_data", "split_data.py --input_file text:train.csv --output_dir outdir:split --dev real:0.3 --test real:0.2 "
+            "--seed whole:3", whole="--positives", paddle=False, again="--overwrite"),
+    Command("generate_recall", "generate_recall.py --train_set_file text:train.csv --similar_text_pair text:dev.csv "
+            "--output_file out:corpus.csv", paddle=False),
+    Command("keyword_recall", "keyword_recall.py --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
+            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5", real="--k1 --b", paddle=False),
+    Command("train_batch_neg", f"train_batch_neg.py {TRAIN} --dev_set_file text:dev.csv --corpus_file text:corpus.csv "
+            "--init_from_ckpt dir:checkpoint", **TRAINED),
+    Command("train_hardest_neg", f"train_hardest_neg.py {TRAIN}", **TRAINED | {"whole": "--hardest", "real": "--margin"}),
+    Command("train_simcse", f"train_simcse.py {TRAIN}".replace("train.csv", "corpus.csv"),
+            **TRAINED | {"whole": "", "real": "--dropout"}),
+    Command("train_ance", f"train_ance.py {TRAIN} --corpus_file text:corpus.csv --warmup bm25 --refresh_steps whole:2 "
+            "--topk_training whole:10 --negative_sample whole:3 --data_dir outdir:data --ann_dir outdir:ann",
+            **TRAINED | {"whole": "--train_negatives --rank_min --max_query_length --max_chunks",
+                         "real": "--relative_margin --scale"}),
+    Command("train_ance_trec", "train_ance.py --device cpu --init_from_ckpt dir:checkpoint --batch_size whole:8 --max_steps 2 "
+            f"--save_dir outdir:save {TREC} --qrels_file text:qrels --dev_queries_file text:dev.tsv "
+            "--dev_qrels_file text:dev.qrels --topk_training whole:10 --negative_sample whole:3 --data_dir dir:collection",
+            **TRAINED | {"whole": "", "real": ""}),
+    Command("resume", "train_batch_neg.py --device cpu --model_name_or_path scratch-1x32 --output_emb_size 16 --max_seq_length 24 "
+            "--batch_size 4 --max_steps 40 --save_steps 40 --train_set_file text:train.csv "
+            "--save_dir both:training --resume", again=" "),
+    Command("resume_ance", "train_ance.py --device cpu --init_from_ckpt dir:checkpoint --batch_size 8 --max_steps 40 --save_steps 40 --refresh_steps 20 --resume "
+            f"--save_dir both:ance {TREC} --qrels_file text:qrels --dev_queries_file text:dev.tsv "
+            "--dev_qrels_file text:dev.qrels --topk_training 10 --negative_sample 3 --data_dir both:collection", again=" "),
+    Command("run_ann_data_gen", "run_ann_data_gen.py --device cpu --init_model_dir dir:checkpoint --data_dir dir:collection "
+            "--ann_dir outdir:ann --topk_training whole:10 --negative_sample whole:3", whole="--end_ann_step --rank_min",
+            real="--poll_seconds --margin"),
+    Command("ann_vectors", "run_ann_data_gen.py --device cpu --init_model_dir dir:checkpoint --data_dir dir:collection "
+            "--inference --output_dir outdir:vectors"),
+    Command("mine_negatives", f"mine_negatives.py {MODEL} --train_set_file text:train.csv --corpus_file text:corpus.csv "
+            "--output_file out:mined.csv --report_file out:report.tsv --negatives whole:2 --rank_max whole:9 --by both",
+            whole="--max_per_query --rank_min --batch_size", real="--margin --relative_margin"),
+    Command("recall", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv --recall_result_dir . "
+            "--recall_result_file out:result.txt --trec_run_file out:run.trec --recall_num whole:5 --index_dir outdir:index "
+            "--batch_size whole:8", whole="--max_seq_length " + INDEX),
+    Command("recall_again", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
+            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_dir dir:index"),
+    Command("recall_hnsw", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
+            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_type hnsw "
+            "--hnsw_threads 1 --index_dir dir:hnsw"),
+    Command("evaluate", "evaluate.py --similar_text_pair text:dev.csv --recall_result_file text:result.txt --recall_num whole:5 "
+            "--result_tsv out:result.tsv", prints=True, spare=("--result_tsv",), paddle=False),
+    Command("evaluate_trec", "evaluate.py --run_file text:run.trec --qrels_file text:qrels --metrics mrr@10 ndcg@10 "
+            "--seed whole:3", prints=True, paddle=False),
+    Command("predict", f"predict.py {MODEL} --text_pair_file text:dev.csv --output_file out:cosines.txt --batch_size whole:8",
+            whole="--max_seq_length"),
+    Command("inference", f"inference.py {MODEL} --text_file text:corpus.csv --output_file out:vectors.npy --batch_size whole:8",
+            whole="--max_seq_length"),
+    Command("inference_text", "inference.py --device cpu --params_path file:checkpoint/model_state.pdparams --text words:卡丢了 "
+            "words:退款", prints=True, needs=("checkpoint",)),
+    Command("export_model", "export_model.py --params_path dir:checkpoint --output_path outdir:export --dev_set_file text:dev.csv "
+            "--corpus_file text:corpus.csv", whole="--max_seq_length"),
+    Command("rank_collection", f"rank_collection.py {MODEL} {TREC} --candidates_file text:candidates.tsv --run_file out:run.trec "
+            "--data_dir outdir:data --depth whole:5", whole="--max_query_length --max_chunks --batch_size " + INDEX),
+    Command("rank_again", f"rank_collection.py {MODEL} {TREC} --run_file out:run.trec --data_dir dir:ranked --depth whole:5"),
+    Command("plot_training", "plot_training.py --save_dir dir:training --output_file out:curves.svg",
+            paddle=False),
+    Command("plot_negatives", f"plot_negatives.py {MODEL} --data_dir dir:collection --output_dir outdir:plot --queries whole:1 "
+            "--negatives whole:3 --topk_training whole:9"),
+    Command("deploy", "deploy/python/predict.py --model_dir dir:export --text_pair_file text:dev.csv --output_file out:cosines.txt "
+            "--cpu_threads whole:1", whole="--batch_size --max_seq_length"),
+    Command("deploy_text", "deploy/python/predict.py --model_dir dir:export --text words:卡丢了 words:退款 --cpu_threads 1",
+            prints=True),
+]
