@@ -11,13 +11,8 @@ server's), and variables that are read before or while paddle is imported. Where
 """
 
 import contextlib
-import gc
-import io
 import json
 import os
-import resource
-import runpy
-import selectors
 import signal
 import socket
 import struct
@@ -26,140 +21,16 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import fork_server
+from fork_server import ROOT
+
 PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 CLOSED = "closed"  # as stdin, stdout or stderr: the command starts without that stream, as after `0<&-`
 READ_EARLY = ("ARROW_", "CUDA_", "DNNL_", "FLAGS_", "GLOG_", "HF_", "HOME", "KMP_", "LANG", "LC_", "LD_", "MALLOC_",
               "MKL_", "MPL", "OMP_", "ONEDNN_", "OPENBLAS_", "PADDLE_", "PPNLP_", "PYTHON", "XDG_")
 
-
-# The server.
-
-def import_libraries():
-    """Import what is slow to import, as the scripts do, but none of the project's modules."""
-    sys.path[0] = str(ROOT)
-    with contextlib.suppress(ImportError):  # what must be set before paddle is imported
-        from deploy.python.serving.predictor import prepare_environment
-        prepare_environment()
-    import hnswlib  # noqa: F401
-    import numpy  # noqa: F401
-    import paddle
-    import paddle.inference  # noqa: F401
-    import paddlenlp.transformers  # noqa: F401
-    import scipy.sparse  # noqa: F401
-    import tokenizers  # noqa: F401
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if name != "__main__" and file and Path(file).is_relative_to(ROOT) and ".venv" not in Path(file).parts:
-            del sys.modules[name]
-
-
-def tell(connection, text):
-    """Send a line to the client, who may be gone."""
-    with contextlib.suppress(OSError):
-        connection.sendall(text.encode() + b"\n")
-
-
-def receive(control):
-    """Return a request, its connection and its streams by number; None at the end."""
-    message, fds, _, _ = socket.recv_fds(control, 1, 4)
-    if not message:
-        return None
-    connection = socket.socket(fileno=fds[0])
-    with connection.makefile("rb") as file:
-        request = json.loads(file.read(struct.unpack("!I", file.read(4))[0]))
-    return request, connection, dict(zip(request["streams"], fds[1:]))
-
-
-def serve(control):
-    """Fork for each request. Returns the request and its streams in the child, None where the client is gone."""
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    children = {}
-    with selectors.DefaultSelector() as selector:
-        selector.register(control, selectors.EVENT_READ)
-        selector.register(woken, selectors.EVENT_READ)
-        while True:
-            ready = [key.fileobj for key, _ in selector.select()]
-            if woken in ready:
-                os.read(woken, 4096)
-                for pid in list(children):
-                    done, status = os.waitpid(pid, os.WNOHANG)
-                    if done:
-                        connection = children.pop(pid)
-                        tell(connection, str(os.waitstatus_to_exitcode(status)))
-                        connection.close()
-            if control not in ready:
-                continue
-            received = receive(control)
-            if received is None:
-                break
-            request, connection, streams = received
-            pid = os.fork()
-            if pid == 0:
-                for other in (*children.values(), connection, control):
-                    other.close()
-                selector.close()
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                os.close(woken)
-                os.close(wake)
-                return request, streams
-            for fd in streams.values():
-                os.close(fd)
-            children[pid] = connection
-            tell(connection, str(pid))
-    for pid in children:
-        with contextlib.suppress(OSError):
-            os.killpg(pid, signal.SIGKILL)
-    return None
-
-
-def open_stream(old, number, mode, unbuffered):
-    """Return a standard stream as an interpreter makes it at its start."""
-    if mode == "rb":
-        return io.TextIOWrapper(open(number, mode, closefd=False), old.encoding, old.errors)
-    file = open(number, mode, 0 if unbuffered else -1, closefd=False)  # noqa: SIM115
-    return io.TextIOWrapper(file, old.encoding, old.errors, "\n", write_through=unbuffered, line_buffering=number == 2)
-
-
-def become(request, streams):
-    """Give this fork the directory, environment, streams and arguments of a request."""
-    os.setsid()
-    for number in (0, 1, 2):
-        if number in streams:
-            os.dup2(streams[number], number)
-            os.close(streams[number])
-        else:
-            os.close(number)
-    names = (("stdin", "rb"), ("stdout", "wb"), ("stderr", "wb"))
-    for number, (name, mode) in enumerate(names):
-        stream = open_stream(getattr(sys, f"__{name}__"), number, mode, request["unbuffered"]) \
-            if number in streams else None
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-    os.environ.clear()
-    os.environ.update(request["env"])
-    os.chdir(request["cwd"])
-    limit(request["limits"])
-    sys.argv = request["words"]
-    sys.path[0] = os.path.dirname(request["words"][0])
-    tempfile.tempdir = None
-    sys.modules["numpy"].random.seed()
-
-
-def limit(limits):
-    """Set resource limits by name."""
-    for name, value in limits.items():
-        resource.setrlimit(getattr(resource, name), (value, value))
-
-
-# The client.
 
 class Forked:
     """A command in a fork of the server, with what a subprocess.Popen has: pid, poll, wait, send_signal, kill."""
@@ -219,7 +90,7 @@ class Server:
         self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(other.fileno())], pass_fds=[other.fileno()], stdin=DEVNULL,
+                [sys.executable, fork_server.__file__, str(other.fileno())], pass_fds=[other.fileno()], stdin=DEVNULL,
                 stdout=DEVNULL, stderr=self._log, start_new_session=True, env=self.env)
 
     def _died(self):
@@ -283,7 +154,7 @@ def start(words, cwd=None, env=None, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNU
         def prepare():
             for number in {0, 1, 2} - set(streams):
                 os.close(number)
-            limit(limits or {})
+            fork_server.limit(limits or {})
 
         return subprocess.Popen(
             [sys.executable, *["-u"] * unbuffered, *words], cwd=cwd, env=env, start_new_session=True,
@@ -362,15 +233,3 @@ def run(words, cwd=None, env=None, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, time
     if late:
         raise subprocess.TimeoutExpired(process.args, late.timeout, out, err)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-if __name__ == "__main__":
-    filters = warnings.filters[:]
-    import_libraries()
-    gc.collect()
-    gc.freeze()  # a child's collector would touch, and so copy, all of it
-    asked = serve(socket.socket(fileno=int(sys.argv[1])))
-    if asked:
-        warnings.filters[:] = filters
-        become(*asked)
-        runpy.run_path(sys.argv[0], run_name="__main__")

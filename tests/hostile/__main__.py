@@ -2,11 +2,12 @@
 
 import argparse
 import os
+import shlex
 import sys
 import tempfile
 from pathlib import Path
 
-from .known import KNOWN
+from . import known
 from .material import make
 from .runner import Runner, cases, choose
 
@@ -19,7 +20,8 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="at once [2]")
     parser.add_argument("--quick", action="store_true", help="only the part that CI runs")
     parser.add_argument("--list", action="store_true", help="name the cases, run none")
-    parser.add_argument("--known", action="store_true", help="print known.py as it should be after this run")
+    parser.add_argument("--known", action="store_true", help="print the lines of known.py as they should be after this run")
+    parser.add_argument("--brief", action="store_true", help="do not print known failures")
     parser.add_argument("--material", type=Path, help="keep the tiny data there and use it again")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -29,23 +31,37 @@ def main():
     if args.list:
         print("\n".join(case.name for case in found))
         return 0
-    runner, failed, counts = Runner(material), {}, {"held": 0, "known": 0, "new": 0, "mended": 0, "not tried": 0}
+    runner, failed, held = Runner(material), {}, set()
+    counts = {"held": 0, "known": 0, "new": 0, "mended": 0, "not tried": 0}
     for verdict in runner.all(found, args.jobs):
         name = verdict.case.name
-        known = KNOWN.get(name)
+        pattern = known.known(name)
         if verdict.skipped:
             counts["not tried"] += 1
             continue
-        outcome = ("known" if known else "new") if verdict.wrong else ("mended" if known else "held")
-        counts[outcome] += 1
         if verdict.wrong:
             failed[name] = verdict.wrong
-        if outcome != "held":
-            print(f"{outcome:<7}{known or '':<4}{name}: {verdict.wrong}\n           "
-                  f"{' '.join(word if word else repr(word) for word in verdict.typed)}".encode(errors="replace").decode(), flush=True)
-    print(", ".join(f"{count} {what}" for what, count in counts.items()))
+        else:
+            held.add(name)
+        outcome = ("known" if pattern else "new") if verdict.wrong else ("mended" if pattern else "held")
+        if known.racy(name) and outcome in ("new", "mended"):
+            outcome = "known" if verdict.wrong else "held"
+        counts[outcome] += 1
+        if outcome != "held" and not (args.brief and outcome == "known"):
+            print(report(outcome, pattern, verdict), flush=True)
     runner.close()
+    if args.known:
+        failed = {name for name in failed if not known.racy(name)}
+        print("\n".join(f'    "{pattern}": "{known.fault(pattern)}",' for pattern in known.compress(failed, held)))
+    print(", ".join(f"{count} {what}" for what, count in counts.items()))
     return 1 if counts["new"] or counts["mended"] else 0
+
+
+def report(outcome, pattern, verdict):
+    """Return two lines: what is wrong, and the command as it was typed."""
+    number = f"fault {known.KNOWN[pattern]}" if pattern else ""
+    text = f"{outcome:<8}{number:<9}{verdict.case.name}: {verdict.wrong or pattern}\n    {shlex.join(verdict.typed)}"
+    return text.encode(errors="backslashreplace").decode()
 
 
 if __name__ == "__main__":

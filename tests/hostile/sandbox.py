@@ -39,7 +39,7 @@ def tree(directory):
 class Sandbox:
     """A command in a directory of its own. What cases.py alters: words (what is typed), env, options (of forked.run).
 
-    guarded: beginnings of paths below which nothing that was there may change, outputs or not; extra: more outputs.
+    guarded: beginnings of paths below which nothing that was there may change, outputs or not.
     """
 
     def __init__(self, command, material, root):
@@ -58,7 +58,6 @@ class Sandbox:
         self.env = {"TMPDIR": str(self.root / "tmp")}
         self.options = {}
         self.guarded = {"in/"}
-        self.extra = set()
         self.mounts = []
 
     def path(self, slot):
@@ -94,15 +93,14 @@ class Sandbox:
         except subprocess.TimeoutExpired as error:
             return subprocess.CompletedProcess(self.words, None, error.output or "", error.stderr or "")
 
-    def outputs(self):
-        """Return the words of the output slots as they are typed now, tidied."""
-        return {os.path.normpath(self.words[slot.place]): slot for slot in self.command.of(*OUTPUTS)
-                if self.words[slot.place]}
-
     def is_output(self, path):
-        """Tell whether a path, relative to the sandbox, is a declared output or lies in one."""
-        return path in self.extra or any(path == word or (slot.kind != "out" and path.startswith("" if word == "." else word + "/"))
-                   for word, slot in self.outputs().items())
+        """Tell whether a path, relative to the sandbox, is a declared output as it is typed now, or lies in one."""
+        for slot in self.command.of(*OUTPUTS):
+            word = self.words[slot.place]
+            for place in word and (os.path.normpath(word), os.path.relpath(os.path.realpath(self.root / word), self.root.resolve())):
+                if path == place or (slot.kind != "out" and (place == "." or path.startswith(place + "/"))):
+                    return True
+        return False
 
     def result(self, done):
         """Return what the command made: content by path of output slots, and what it printed where that counts."""
