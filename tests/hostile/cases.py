@@ -186,14 +186,19 @@ def guard(box, *paths):
     box.guarded |= set(paths)
 
 
+def plain(box):
+    """Put a file there that a path cannot lead through."""
+    (box.root / "in" / "plain").write_text("x")
+
+
 @kind
 def output_files(command):
     """An output file whose path or place is odd."""
     for slot in command.of("out"):
         name, due = label(slot), SOUND if slot.flag in command.spare else ERROR
         for case, word in (("no_word", ""), ("dot", "."), ("up", "nope/.."), ("slash", slot.word + "/"),
-                           ("in_a_file", "in/" + command.of(*INPUTS)[0].value + "/x"), ("long", "out/" + "x" * 300)):
-            yield f"{name}-{case}", lambda box, s=slot, w=word: box.set(s, w), due
+                           ("in_a_file", "in/plain/x"), ("long", "out/" + "x" * 300)):
+            yield f"{name}-{case}", lambda box, s=slot, w=word: (plain(box), box.set(s, w)), due
         yield f"{name}-directory", lambda box, s=slot: os.mkdir(box.path(s)), due
         yield f"{name}-new_directory", lambda box, s=slot: box.set(s, "out/new/er/" + s.value), SOUND
         yield f"{name}-raw_name", lambda box, s=slot: box.set(s, "out/\udcff"), SOUND
@@ -234,7 +239,7 @@ def output_directories(command):
         yield f"{name}-no_word", lambda box, s=slot: box.set(s, ""), ERROR
         for case, word in (("dot", "."), ("up", "nope/.."), ("home_up", "nope/../out"), ("inputs", "in")):
             yield (f"{name}-{case}", lambda box, s=slot, w=word: (guard(box, "note.txt", "out/note.txt"), box.set(s, w)), SOUND)
-        yield f"{name}-in_a_file", lambda box, s=slot: box.set(s, "in/" + command.of(*INPUTS)[0].value + "/x"), ERROR
+        yield f"{name}-in_a_file", lambda box, s=slot: (plain(box), box.set(s, "in/plain/x")), ERROR
         yield f"{name}-file", lambda box, s=slot: box.path(s).write_text("x"), ERROR
         yield f"{name}-long", lambda box, s=slot: box.set(s, "out/" + "x" * 300), ERROR
         yield f"{name}-slash", lambda box, s=slot: box.set(s, s.word + "/"), SAME

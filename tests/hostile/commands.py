@@ -54,8 +54,8 @@ class Command:
         """The slots in order."""
         found, flag = [], ""
         for place, word in enumerate(self.line.split()):
-            kind, _, value = word.partition(":")
-            if kind in KINDS:
+            kind, colon, value = word.partition(":")
+            if colon and kind in KINDS:
                 found.append(Slot(place, flag, kind, value))
             elif word.startswith("--"):
                 flag = word
@@ -103,7 +103,7 @@ TABLE = [
                          "real": "--relative_margin --scale"}),
     Command("train_ance_trec", "train_ance.py --device cpu --init_from_ckpt dir:checkpoint --batch_size whole:8 --max_steps 2 "
             f"--save_dir outdir:save {TREC} --qrels_file text:qrels --dev_queries_file text:dev.tsv "
-            "--dev_qrels_file text:dev.qrels --topk_training whole:10 --negative_sample whole:3 --data_dir dir:collection",
+            "--dev_qrels_file text:dev.qrels --topk_training whole:10 --negative_sample whole:3 --data_dir outdir:data",
             **TRAINED | {"whole": "", "real": ""}),
     Command("resume", "train_batch_neg.py --device cpu --model_name_or_path scratch-1x32 --output_emb_size 16 --max_seq_length 24 "
             "--batch_size 4 --max_steps 40 --save_steps 40 --train_set_file text:train.csv "
@@ -123,10 +123,10 @@ TABLE = [
             "--recall_result_file out:result.txt --trec_run_file out:run.trec --recall_num whole:5 --index_dir outdir:index "
             "--batch_size whole:8", whole="--max_seq_length " + INDEX),
     Command("recall_again", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
-            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_dir dir:index"),
+            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_dir both:index"),
     Command("recall_hnsw", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
             "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_type hnsw "
-            "--hnsw_threads 1 --index_dir dir:hnsw"),
+            "--hnsw_threads 1 --index_dir both:hnsw"),
     Command("evaluate", "evaluate.py --similar_text_pair text:dev.csv --recall_result_file text:result.txt --recall_num whole:5 "
             "--result_tsv out:result.tsv", prints=True, spare=("--result_tsv",), paddle=False),
     Command("evaluate_trec", "evaluate.py --run_file text:run.trec --qrels_file text:qrels --metrics mrr@10 ndcg@10 "
@@ -141,8 +141,8 @@ TABLE = [
             "--corpus_file text:corpus.csv", whole="--max_seq_length"),
     Command("rank_collection", f"rank_collection.py {MODEL} {TREC} --candidates_file text:candidates.tsv --run_file out:run.trec "
             "--data_dir outdir:data --depth whole:5", whole="--max_query_length --max_chunks --batch_size " + INDEX),
-    Command("rank_again", f"rank_collection.py {MODEL} {TREC} --run_file out:run.trec --data_dir dir:ranked --depth whole:5"),
-    Command("plot_training", "plot_training.py --save_dir dir:training --output_file out:curves.svg",
+    Command("rank_again", f"rank_collection.py {MODEL} {TREC} --run_file out:run.trec --data_dir both:ranked --depth whole:5"),
+    Command("plot_training", "plot_training.py --save_dir dir:first --output_file out:curves.svg",
             paddle=False),
     Command("plot_negatives", f"plot_negatives.py {MODEL} --data_dir dir:collection --output_dir outdir:plot --queries whole:1 "
             "--negatives whole:3 --topk_training whole:9"),

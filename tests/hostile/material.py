@@ -34,7 +34,7 @@ def texts(directory):
 
 STEPS = [
     "train_batch_neg.py --device cpu --model_name_or_path scratch-1x32 --output_emb_size 16 --max_seq_length 24 --batch_size 4 "
-    "--learning_rate 1e-3 --max_steps 4 --train_set_file train.csv --save_dir first",
+    "--learning_rate 1e-3 --max_steps 4 --log_steps 1 --train_set_file train.csv --save_dir first",
     "recall.py --device cpu --params_path first/latest --corpus_file corpus.csv --similar_text_pair dev.csv --recall_num 5 "
     "--recall_result_dir . --recall_result_file result.txt --index_dir index",
     "recall.py --device cpu --params_path first/latest --corpus_file corpus.csv --similar_text_pair dev.csv --recall_num 5 "

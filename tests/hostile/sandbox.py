@@ -15,7 +15,7 @@ from .commands import INPUTS, OUTPUTS
 IDLE, TIMEOUT, MEMORY = 3, 60, 8 << 30  # seconds without work, seconds in all, bytes: beyond them a command has failed
 
 # Files that tell the time or a path, or are drawn: not compared.
-VARIES = ("*/visualdl/*", "*/result.tsv", "*/manifest.json", "*/training_state.json", "*/generation.json",
+VARIES = ("*/visualdl/*", "*/result.tsv", "*/manifest.json", "*/training_state.json", "*/generation.json", "*/collection.json",
           "*/tokenizer_config.json", "*.png", "*.svg")
 
 
@@ -58,6 +58,7 @@ class Sandbox:
         self.env = {"TMPDIR": str(self.root / "tmp")}
         self.options = {}
         self.guarded = {"in/"}
+        self.given = set(tree(self.root))
         self.mounts = []
 
     def path(self, slot):
@@ -104,8 +105,8 @@ class Sandbox:
 
     def result(self, done):
         """Return what the command made: content by path of output slots, and what it printed where that counts."""
-        found = {path: content for path, content in tree(self.root).items()
-                 if self.is_output(path) and not any(fnmatch(path, pattern) for pattern in VARIES)}
+        found = {path: content for path, content in tree(self.root).items() if path not in self.given
+                 and self.is_output(path) and not any(fnmatch(path, pattern) for pattern in VARIES)}
         return found | ({"stdout": done.stdout} if self.command.prints else {})
 
     def remove(self):
