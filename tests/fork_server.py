@@ -28,7 +28,7 @@ def import_libraries():
     """Import what is slow to import, as the scripts do, but none of the project's modules."""
     sys.path[0] = str(ROOT)
     with contextlib.suppress(ImportError):  # what must be set before paddle is imported
-        from deploy.python.serving.predictor import prepare_environment
+        from semindex.environment import prepare_environment
         prepare_environment()
     import hnswlib  # noqa: F401
     import numpy  # noqa: F401

@@ -36,7 +36,8 @@ class Slot:
 class Command:
     """A script. whole and real: flags that take a number and are not in the line; prints: its result is what it prints;
     again: what lets the same command run a second time; spare: output flags whose failure is a warning only;
-    paddle: whether it computes with it; needs: what must lie in in/ too.
+    paddle: whether it computes with it; needs: what must lie in in/ too; like: a command whose code it mostly runs, with
+    which it shares what CI tries.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Command:
     spare: tuple[str, ...] = ()
     paddle: bool = True
     needs: tuple[str, ...] = ()
+    like: str = ""
 
     @cached_property
     def slots(self):
@@ -94,9 +96,9 @@ TABLE = [
             "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5", real="--k1 --b", paddle=False),
     Command("train_batch_neg", f"train_batch_neg.py {TRAIN} --dev_set_file text:dev.csv --corpus_file text:corpus.csv "
             "--init_from_ckpt dir:checkpoint", **TRAINED),
-    Command("train_hardest_neg", f"train_hardest_neg.py {TRAIN}", **TRAINED | {"whole": "--hardest", "real": "--margin"}),
+    Command("train_hardest_neg", f"train_hardest_neg.py {TRAIN}", **TRAINED | {"whole": "--hardest", "real": "--margin"}, like="train_batch_neg"),
     Command("train_simcse", f"train_simcse.py {TRAIN}".replace("train.csv", "corpus.csv"),
-            **TRAINED | {"whole": "", "real": "--dropout"}),
+            **TRAINED | {"whole": "", "real": "--dropout"}, like="train_batch_neg"),
     Command("train_ance", f"train_ance.py {TRAIN} --corpus_file text:corpus.csv --warmup bm25 --refresh_steps whole:2 "
             "--topk_training whole:10 --negative_sample whole:3 --data_dir outdir:data --ann_dir outdir:ann",
             **TRAINED | {"whole": "--train_negatives --rank_min --max_query_length --max_chunks",
@@ -104,18 +106,18 @@ TABLE = [
     Command("train_ance_trec", "train_ance.py --device cpu --init_from_ckpt dir:checkpoint --batch_size whole:8 --max_steps 2 "
             f"--save_dir outdir:save {TREC} --qrels_file text:qrels --dev_queries_file text:dev.tsv "
             "--dev_qrels_file text:dev.qrels --topk_training whole:10 --negative_sample whole:3 --data_dir outdir:data",
-            **TRAINED | {"whole": "", "real": ""}),
+            **TRAINED | {"whole": "", "real": ""}, like="train_ance"),
     Command("resume", "train_batch_neg.py --device cpu --model_name_or_path scratch-1x32 --output_emb_size 16 --max_seq_length 24 "
             "--batch_size 4 --max_steps 40 --save_steps 40 --train_set_file text:train.csv "
-            "--save_dir both:training --resume", again=" "),
+            "--save_dir both:training --resume", again=" ", like="train_batch_neg"),
     Command("resume_ance", "train_ance.py --device cpu --init_from_ckpt dir:checkpoint --batch_size 8 --max_steps 40 --save_steps 40 --refresh_steps 20 --resume "
             f"--save_dir both:ance {TREC} --qrels_file text:qrels --dev_queries_file text:dev.tsv "
-            "--dev_qrels_file text:dev.qrels --topk_training 10 --negative_sample 3 --data_dir both:collection", again=" "),
+            "--dev_qrels_file text:dev.qrels --topk_training 10 --negative_sample 3 --data_dir both:collection", again=" ", like="train_ance"),
     Command("run_ann_data_gen", "run_ann_data_gen.py --device cpu --init_model_dir dir:checkpoint --data_dir dir:collection "
             "--ann_dir outdir:ann --topk_training whole:10 --negative_sample whole:3", whole="--end_ann_step --rank_min",
             real="--poll_seconds --margin"),
     Command("ann_vectors", "run_ann_data_gen.py --device cpu --init_model_dir dir:checkpoint --data_dir dir:collection "
-            "--inference --output_dir outdir:vectors"),
+            "--inference --output_dir outdir:vectors", like="run_ann_data_gen"),
     Command("mine_negatives", f"mine_negatives.py {MODEL} --train_set_file text:train.csv --corpus_file text:corpus.csv "
             "--output_file out:mined.csv --report_file out:report.tsv --negatives whole:2 --rank_max whole:9 --by both",
             whole="--max_per_query --rank_min --batch_size", real="--margin --relative_margin"),
@@ -123,10 +125,10 @@ TABLE = [
             "--recall_result_file out:result.txt --trec_run_file out:run.trec --recall_num whole:5 --index_dir outdir:index "
             "--batch_size whole:8", whole="--max_seq_length " + INDEX),
     Command("recall_again", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
-            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_dir both:index"),
+            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_dir both:index", like="recall"),
     Command("recall_hnsw", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
             "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_type hnsw "
-            "--hnsw_threads 1 --index_dir both:hnsw"),
+            "--hnsw_threads 1 --index_dir both:hnsw", like="recall"),
     Command("evaluate", "evaluate.py --similar_text_pair text:dev.csv --recall_result_file text:result.txt --recall_num whole:5 "
             "--result_tsv out:result.tsv", prints=True, spare=("--result_tsv",), paddle=False),
     Command("evaluate_trec", "evaluate.py --run_file text:run.trec --qrels_file text:qrels --metrics mrr@10 ndcg@10 "
@@ -136,12 +138,12 @@ TABLE = [
     Command("inference", f"inference.py {MODEL} --text_file text:corpus.csv --output_file out:vectors.npy --batch_size whole:8",
             whole="--max_seq_length"),
     Command("inference_text", "inference.py --device cpu --params_path file:checkpoint/model_state.pdparams --text words:卡丢了 "
-            "words:退款", prints=True, needs=("checkpoint",)),
+            "words:退款", prints=True, needs=("checkpoint",), like="inference"),
     Command("export_model", "export_model.py --params_path dir:checkpoint --output_path outdir:export --dev_set_file text:dev.csv "
             "--corpus_file text:corpus.csv", whole="--max_seq_length"),
     Command("rank_collection", f"rank_collection.py {MODEL} {TREC} --candidates_file text:candidates.tsv --run_file out:run.trec "
             "--data_dir outdir:data --depth whole:5", whole="--max_query_length --max_chunks --batch_size " + INDEX),
-    Command("rank_again", f"rank_collection.py {MODEL} {TREC} --run_file out:run.trec --data_dir both:ranked --depth whole:5"),
+    Command("rank_again", f"rank_collection.py {MODEL} {TREC} --run_file out:run.trec --data_dir both:ranked --depth whole:5", like="rank_collection"),
     Command("plot_training", "plot_training.py --save_dir dir:first --output_file out:curves.svg",
             paddle=False),
     Command("plot_negatives", f"plot_negatives.py {MODEL} --data_dir dir:collection --output_dir outdir:plot --queries whole:1 "
@@ -149,5 +151,5 @@ TABLE = [
     Command("deploy", "deploy/python/predict.py --model_dir dir:export --text_pair_file text:dev.csv --output_file out:cosines.txt "
             "--cpu_threads whole:1", whole="--batch_size --max_seq_length"),
     Command("deploy_text", "deploy/python/predict.py --model_dir dir:export --text words:卡丢了 words:退款 --cpu_threads 1",
-            prints=True),
+            prints=True, like="deploy"),
 ]

@@ -116,15 +116,17 @@ def altered(command, material):
     for slot in command.of("dir", "both"):
         directory = material / slot.value
         shown = SHOWN_BY.get(slot.value) == command.name
+        newest = os.path.basename(os.path.realpath(directory / "latest")) if slot.kind == "both" else ""
         for path in sorted(path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()):
             file = str(path.relative_to(directory))
-            if "best/" in file or "latest/" in file or ("visualdl" in file and command.name != "plot_training"):
+            if (file.startswith(("best/", "latest/", "visualdl/")) and command.name != "plot_training"
+                    or file.startswith("model_") and newest and not file.startswith(newest)):
                 continue
             for how, place in alterations(file, path.stat().st_size, shown):
                 def prepare(box, slot=slot, file=file, how=how, place=place):
                     target = box.path(slot) / file
                     target.write_bytes(alter(target.read_bytes(), how, place))
-                yield f"{label(slot)}-{file}-{place}-{how}", prepare, EITHER, {"slow": not shown, "part": file}
+                yield f"{label(slot)}-{file}-{place}-{how}", prepare, EITHER, {"slow": not shown, "part": f"{slot.value}/{path.name}"}
             if shown:
                 yield f"{label(slot)}-{file}-gone", lambda box, s=slot, f=file: (box.path(s) / f).unlink(), EITHER
                 yield (f"{label(slot)}-{file}-pipe", lambda box, s=slot, f=file: (

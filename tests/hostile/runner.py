@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from . import hardships  # noqa: F401  registers its kinds
+from . import contents, hardships  # noqa: F401  they register kinds
 from .cases import KINDS, CannotTest, Case
 from .commands import TABLE
 from .judge import SAME, judge
@@ -113,7 +113,7 @@ def choose(found):
     """Return the part for CI: each variant of each kind once, each kind of each script, nothing slow; in their order."""
     chosen, seen = set(), set()
     for case in sorted(found, key=lambda case: zlib.crc32(case.name.encode())):  # spread over the scripts
-        keys = {(case.kind, case.variant.rpartition("-")[2], case.expect), (case.command.name, case.kind, case.part)}
+        keys = {(case.kind, case.variant.rpartition("-")[2], case.expect), (case.command.like or case.command.name, case.kind, case.part)}
         if not case.slow and not keys <= seen:
             chosen.add(case.name)
             seen |= keys
