@@ -89,14 +89,15 @@ TREC = "--corpus_file text:corpus.tsv --queries_file text:queries.tsv"
 
 TABLE = [
     Command("split_data", "split_data.py --input_file text:train.csv --output_dir outdir:split --dev real:0.3 --test real:0.2 "
-            "--seed whole:3", whole="--positives", paddle=False, again="--overwrite"),
+            "--seed whole:3", whole="--positives", paddle=False),
     Command("generate_recall", "generate_recall.py --train_set_file text:train.csv --similar_text_pair text:dev.csv "
             "--output_file out:corpus.csv", paddle=False),
     Command("keyword_recall", "keyword_recall.py --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
             "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5", real="--k1 --b", paddle=False),
     Command("train_batch_neg", f"train_batch_neg.py {TRAIN} --dev_set_file text:dev.csv --corpus_file text:corpus.csv "
             "--init_from_ckpt dir:checkpoint", **TRAINED),
-    Command("train_hardest_neg", f"train_hardest_neg.py {TRAIN}", **TRAINED | {"whole": "--hardest", "real": "--margin"}, like="train_batch_neg"),
+    Command("train_hardest_neg", f"train_hardest_neg.py {TRAIN}", **TRAINED | {"whole": "--hardest", "real": "--margin"},
+            like="train_batch_neg"),
     Command("train_simcse", f"train_simcse.py {TRAIN}".replace("train.csv", "corpus.csv"),
             **TRAINED | {"whole": "", "real": "--dropout"}, like="train_batch_neg"),
     Command("train_ance", f"train_ance.py {TRAIN} --corpus_file text:corpus.csv --warmup bm25 --refresh_steps whole:2 "
@@ -109,10 +110,11 @@ TABLE = [
             **TRAINED | {"whole": "", "real": ""}, like="train_ance"),
     Command("resume", "train_batch_neg.py --device cpu --model_name_or_path scratch-1x32 --output_emb_size 16 --max_seq_length 24 "
             "--batch_size 4 --max_steps 40 --save_steps 40 --train_set_file text:train.csv "
-            "--save_dir both:training --resume", again=" ", like="train_batch_neg"),
-    Command("resume_ance", "train_ance.py --device cpu --init_from_ckpt dir:checkpoint --batch_size 8 --max_steps 40 --save_steps 40 --refresh_steps 20 --resume "
-            f"--save_dir both:ance {TREC} --qrels_file text:qrels --dev_queries_file text:dev.tsv "
-            "--dev_qrels_file text:dev.qrels --topk_training 10 --negative_sample 3 --data_dir both:collection", again=" ", like="train_ance"),
+            "--save_dir both:training --resume", like="train_batch_neg"),
+    Command("resume_ance", "train_ance.py --device cpu --init_from_ckpt dir:checkpoint --batch_size 8 --max_steps 40 --save_steps 40 "
+            f"--refresh_steps 20 --resume --save_dir both:ance {TREC} --qrels_file text:qrels --dev_queries_file text:dev.tsv "
+            "--dev_qrels_file text:dev.qrels --topk_training 10 --negative_sample 3 --data_dir both:collection",
+            like="train_ance"),
     Command("run_ann_data_gen", "run_ann_data_gen.py --device cpu --init_model_dir dir:checkpoint --data_dir dir:collection "
             "--ann_dir outdir:ann --topk_training whole:10 --negative_sample whole:3", whole="--end_ann_step --rank_min",
             real="--poll_seconds --margin"),
@@ -125,7 +127,8 @@ TABLE = [
             "--recall_result_file out:result.txt --trec_run_file out:run.trec --recall_num whole:5 --index_dir outdir:index "
             "--batch_size whole:8", whole="--max_seq_length " + INDEX),
     Command("recall_again", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
-            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_dir both:index", like="recall"),
+            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_dir both:index",
+            like="recall"),
     Command("recall_hnsw", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
             "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_type hnsw "
             "--hnsw_threads 1 --index_dir both:hnsw", like="recall"),
@@ -143,9 +146,9 @@ TABLE = [
             "--corpus_file text:corpus.csv", whole="--max_seq_length"),
     Command("rank_collection", f"rank_collection.py {MODEL} {TREC} --candidates_file text:candidates.tsv --run_file out:run.trec "
             "--data_dir outdir:data --depth whole:5", whole="--max_query_length --max_chunks --batch_size " + INDEX),
-    Command("rank_again", f"rank_collection.py {MODEL} {TREC} --run_file out:run.trec --data_dir both:ranked --depth whole:5", like="rank_collection"),
-    Command("plot_training", "plot_training.py --save_dir dir:first --output_file out:curves.svg",
-            paddle=False),
+    Command("rank_again", f"rank_collection.py {MODEL} {TREC} --run_file out:run.trec --data_dir both:ranked --depth whole:5",
+            like="rank_collection"),
+    Command("plot_training", "plot_training.py --save_dir dir:first --output_file out:curves.svg", paddle=False),
     Command("plot_negatives", f"plot_negatives.py {MODEL} --data_dir dir:collection --output_dir outdir:plot --queries whole:1 "
             "--negatives whole:3 --topk_training whole:9"),
     Command("deploy", "deploy/python/predict.py --model_dir dir:export --text_pair_file text:dev.csv --output_file out:cosines.txt "

@@ -11,7 +11,7 @@ import zlib
 from forked import CLOSED, start
 
 from . import judge
-from .cases import CannotTest, kind, label, mounted
+from .cases import kind, label, mounted
 from .judge import EITHER, ERROR, SAME, SOUND
 from .sandbox import MEMORY, tree
 
@@ -40,7 +40,7 @@ def streams(command):
 @kind
 def surroundings(command):
     """A home or a TMPDIR that cannot be written, and what launchers put into the environment."""
-    for name, home in (("file", "in/x"), ("missing", "nothing"), ("none", None)):
+    for name, home in (("file", "in/x"), ("missing", "home"), ("none", None)):
         def prepare(box, home=home):
             (box.root / "in" / "x").write_text("x")
             box.env["HOME"] = home and str(box.root / home / "user")
@@ -199,6 +199,3 @@ def interrupted(command):
         yield f"twice-{number}", lambda box: None, EITHER, {"act": two_at_once, "slow": True}
     for share in (0.5, 0.7, 0.8, 0.9, 0.95):
         yield f"killed-{share}", lambda box: None, SAME, {"act": killed_then_again(share), "slow": True}
-
-
-__all__ = ["CannotTest"]

@@ -8,7 +8,7 @@ import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 
-from forked import DEVNULL, PIPE, run
+from forked import DEVNULL, run
 
 from .commands import INPUTS, OUTPUTS
 
@@ -113,6 +113,3 @@ class Sandbox:
         """Remove the directory."""
         self.unmount()
         shutil.rmtree(self.root, ignore_errors=True)
-
-
-__all__ = ["PIPE", "Sandbox", "tree"]

@@ -9,6 +9,7 @@ from .commands import KINDS, TABLE
 from .known import KNOWN, known
 from .material import make
 from .runner import Runner, cases, choose
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.slow
 
@@ -59,3 +60,13 @@ def test_known_failures_are_cases(material):
     names = [case.name for case in cases(material)]
     assert not [pattern for pattern in KNOWN if not any(fnmatchcase(name, pattern) for name in names)]
     assert all(slot.kind in KINDS for command in TABLE for slot in command.slots)
+
+
+@pytest.mark.parametrize("command", [command for command in TABLE if not command.paddle], ids=lambda command: command.name)
+def test_scripts_without_paddle_run_where_there_is_none(command, material, tmp_path):
+    (tmp_path / "shadow").mkdir()
+    (tmp_path / "shadow" / "paddle.py").write_text("raise ImportError('there is no paddle here')")
+    box = Sandbox(command, material, tmp_path / "box")
+    box.env["PYTHONPATH"] = str(tmp_path / "shadow")
+    done = box.run()
+    assert done.returncode == 0, done.stderr
