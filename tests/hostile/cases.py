@@ -105,6 +105,7 @@ def feed(box, *slots):
 @kind
 def texts(command):
     """What is wrong with an input file, and forms of it that are right."""
+    same = EITHER if "--resume" in command.line else SAME  # which wants the very data
     for slot in command.of("text"):
         name = label(slot)
         yield f"{name}-missing", lambda box, s=slot: box.set(s, "in/nothing"), ERROR
@@ -115,14 +116,14 @@ def texts(command):
         yield f"{name}-binary", lambda box, s=slot: rewrite(box, s, lambda _: bytes(range(256)) * 9), ERROR
         yield f"{name}-cut_gz", lambda box, s=slot: pack(box, s, -9), ERROR
         yield f"{name}-no_gz", lambda box, s=slot: rename(box, s, "plain.gz"), ERROR
-        yield f"{name}-gz", lambda box, s=slot: pack(box, s), SAME
+        yield f"{name}-gz", lambda box, s=slot: pack(box, s), same
         yield f"{name}-windows", lambda box, s=slot: rewrite(
             box, s, lambda b: b"\xef\xbb\xbf" + b.replace(b"\n", b"\r\n")), EITHER
         yield f"{name}-no_end", lambda box, s=slot: rewrite(box, s, lambda b: b.rstrip(b"\n")), EITHER
-        yield f"{name}-raw_name", lambda box, s=slot: rename(box, s, "\udcff.csv"), SAME
+        yield f"{name}-raw_name", lambda box, s=slot: rename(box, s, "\udcff.csv"), same
         yield f"{name}-null", lambda box, s=slot: (node(box.root / "in/null", 3), box.set(s, "in/null")), ERROR
         yield f"{name}-pipe", lambda box, s=slot: replace(box, s, os.mkfifo), ERROR, {"slow": True}
-        yield f"{name}-dash", lambda box, s=slot: feed(box, s), SAME
+        yield f"{name}-dash", lambda box, s=slot: feed(box, s), same
         yield f"{name}-dash_closed", lambda box, s=slot: (box.set(s, "-"), box.options.update(stdin=CLOSED)), ERROR
         yield f"{name}-dash_empty", lambda box, s=slot: box.set(s, "-"), ERROR
         yield f"{name}-no_word", lambda box, s=slot: box.set(s, ""), ERROR
