@@ -7,6 +7,22 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PYTHON=${PYTHON:-$ROOT/.venv/bin/python}
 [ -x "$PYTHON" ] || command -v "$PYTHON" >/dev/null || { echo "error: no $PYTHON; bash scripts/setup.sh makes it" >&2; exit 2; }
 
+# The newest training below checkpoints/: the `latest` link that was set last.
+newest_training() {
+    local found
+    found=$(find checkpoints/ -name latest -xtype d -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1) || true
+    if [ -z "$found" ]; then
+        echo "error: no training below $PWD/checkpoints; train first, or name a checkpoint with PARAMS_PATH" >&2
+        return 2
+    fi
+    echo "${found#* }"
+}
+
+# A file of the data: below recall/, as in the literature data set, or below data/, where split_data.py writes.
+data_file() {
+    if [ ! -e "recall/$1" ] && [ -e "data/$1" ]; then echo "data/$1"; else echo "recall/$1"; fi
+}
+
 launch() {
     local script=$1
     shift

@@ -16,5 +16,5 @@ launch train_batch_neg.py \
     --save_steps "${SAVE_STEPS:-1000}" \
     --max_seq_length "${MAX_SEQ_LENGTH:-64}" \
     --margin "${MARGIN:-0.2}" \
-    --train_set_file "${TRAIN_SET_FILE:-recall/train.csv}" \
+    --train_set_file "${TRAIN_SET_FILE:-$(data_file train.csv)}" \
     "$@"

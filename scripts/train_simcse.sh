@@ -6,7 +6,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 LOG_DIR=${LOG_DIR:-simcse_log}
 extra=()
-test_set=${TEST_SET_FILE-recall/dev.csv}
+test_set=${TEST_SET_FILE-$(data_file dev.csv)}
 [ -z "$test_set" ] || extra+=(--test_set_file "$test_set" --eval_steps "${EVAL_STEPS:-100}")
 launch train_simcse.py \
     --device "${DEVICE:-auto}" \
