@@ -1,4 +1,4 @@
-"""Metrics of recall_result files against pairs, or of TREC runs against qrels; compare systems."""
+"""Metrics of recall_result files against pairs, of TREC runs or dumped vectors against qrels; compare systems."""
 
 from argparse import Namespace
 
@@ -24,11 +24,16 @@ def parser() -> cli.Parser:
     group.add_argument("--mrr", action="store_true", help="print MRR at --recall_num too")
     group.add_argument("--result_tsv", default="result.tsv", metavar="FILE",
                        help="append a line of time and metrics there; '' writes none [result.tsv]")
-    group = parser.add_argument_group("TREC runs")
+    group = parser.add_argument_group("TREC runs, or vectors")
     group.add_argument("--run_file", nargs="+", metavar="FILE", help="query Q0 document rank score name")
+    group.add_argument("--vectors_dir", nargs="+", metavar="DIR",
+                       help="what run_ann_data_gen.py --inference wrote: passages are searched whole, by inner product")
+    group.add_argument("--candidates_file", metavar="FILE", help="of vectors: documents to rank, as lines or a run")
+    group.add_argument("--depth", type=cli.positive_int, default=1000, metavar="N",
+                       help="of vectors: documents a query [1000]")
     group.add_argument("--qrels_file", metavar="FILE", help="query, document; or query, 0, document, grade")
     group.add_argument("--metrics", nargs="+", metavar="NAME", default=list(TREC_METRICS),
-                       help=f"mrr@K, recall@K, ndcg@K, precision@K, map, hole@K (share nobody judged) "
+                       help=f"mrr@K, recall@K, ndcg@K, precision@K, map, hole@K, hole (share nobody judged) "
                             f"[{' '.join(TREC_METRICS)}]")
     parser.add_argument("--compare", action="store_true",
                         help="bootstrap intervals over the queries, and each further file against the first one by a "
@@ -36,6 +41,7 @@ def parser() -> cli.Parser:
     parser.add_argument("--seed", type=cli.seed, default=1000, help="of --compare [1000]")
     parser.add_argument("--format", choices=["lines", "short", "json", "table"],
                         help="lines: recall@1=45.183; short: Recall@10<TAB>Recall@50 [lines; table for several files]")
+    parser.add_argument("--fractions", action="store_true", help="print 0.330 where it is 33.0 percent")
     flags.add_bad_lines(parser)
     parser.reads("similar_text_pair_file", "recall_result_file", "run_file", "qrels_file")
     parser.writes("result_tsv", role="append")
@@ -44,34 +50,41 @@ def parser() -> cli.Parser:
 
 def check(args: Namespace) -> None:
     """Raise UserError where the flags name no files, or two kinds of them."""
-    if bool(args.run_file) == bool(args.recall_result_file):
-        raise UserError("give either --similar_text_pair and --recall_result_file, or --qrels_file and "
-                                "--run_file")
-    needed, given = (("qrels_file", "run_file") if args.run_file else ("similar_text_pair_file", "recall_result_file"))
+    given = [name for name in ("recall_result_file", "run_file", "vectors_dir") if getattr(args, name)]
+    if len(given) != 1:
+        raise UserError("give either --similar_text_pair and --recall_result_file, or --qrels_file and --run_file or "
+                        "--vectors_dir")
+    needed = "similar_text_pair_file" if args.recall_result_file else "qrels_file"
     if not getattr(args, needed):
-        raise UserError(f"--{given} needs --{needed}")
+        raise UserError(f"--{given[0]} needs --{needed}")
+    if args.candidates_file and not args.vectors_dir:
+        raise UserError("--candidates_file goes with --vectors_dir; rank_collection.py writes a run of them")
+    if args.format == "short" and (not args.recall_result_file or args.recall_num < 10):
+        raise UserError("--format short shows Recall@10 and @50 of recall_result files; it wants --recall_num >= 10")
+    if args.compare and args.fractions:
+        raise UserError("--compare prints percent; leave --fractions out")
 
 
 def main() -> None:
     """Read, count, print."""
     args = parser().parse_args()
     check(args)
-    if args.format == "short" and (args.run_file or args.recall_num < 10):
-        raise UserError("--format short shows Recall@10 and @50 of recall_result files; it wants "
-                                "--recall_num 10 or more")
-    from semindex.measure import report
+    from semindex.measure import report, vectors
     from semindex.measure.hits import percent
     from semindex.runtime import rank
 
     if rank() > 0:
         return
-    values = report.of_runs(args) if args.run_file else report.of_results(args)
+    read = report.of_runs if args.run_file else vectors.of_vectors if args.vectors_dir else report.of_results
+    values = read(args)
     if args.compare:
         report.compare(values, args.seed)
         return
     results = {path: {name: percent(row) for name, row in found.items()} for path, found in values.items()}
-    report.show(results, args.format or ("table" if len(results) > 1 else "lines"))
-    if args.result_tsv and not args.run_file:
+    report.show({path: {name: round(value / 100, 5) if args.fractions else value for name, value in row.items()}
+                 for path, row in results.items()},
+                args.format or ("table" if len(results) > 1 else "lines"), 4 if args.fractions else 2)
+    if args.result_tsv and args.recall_result_file:
         report.append_result(args.result_tsv, results)
 
 

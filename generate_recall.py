@@ -1,15 +1,20 @@
 """Make the corpus to recall from: every training sentence and the second column of dev and test, each once."""
 
 from semindex import cli, flags
+from semindex.errors import UserError
+
+TRAIN, HELD_OUT = "data/train.csv", ("data/dev.csv", "data/test.csv")
 
 
 def parser() -> cli.Parser:
     """Return the command line."""
     parser = cli.Parser(__doc__)
-    parser.add_argument("--train_set_file", required=True, nargs="+", metavar="FILE",
-                        help="training pairs, or texts: every column counts")
-    flags.add_pairs(parser, "dev and test pairs: the second column counts", nargs="+")
-    parser.add_argument("--output_file", required=True, metavar="FILE", help="the corpus, one text a line")
+    parser.add_argument("--train_set_file", nargs="+", metavar="FILE",
+                        help=f"training pairs, or texts: every column counts [{TRAIN}]")
+    flags.add_pairs(parser, "dev and test pairs: the second column counts "
+                            f"[what there is of {' and '.join(HELD_OUT)}]", nargs="+", required=False)
+    parser.add_argument("--output_file", default="data/corpus.csv", metavar="FILE",
+                        help="the corpus, one text a line [data/corpus.csv]")
     parser.add_argument("--shuffle", action="store_true", help="in an order drawn by --seed, not the files' own")
     parser.add_argument("--seed", type=cli.seed, default=1000, help="of --shuffle [1000]")
     flags.add_bad_lines(parser)
@@ -23,18 +28,28 @@ def main() -> None:
     args = parser().parse_args()
     import os
 
+    train_files, pairs_files = args.train_set_file, args.similar_text_pair_file
+    if bool(train_files) != bool(pairs_files):
+        raise UserError("--train_set_file and --similar_text_pair go together; without both: data/, as split_data.py "
+                        "writes it")
+    if not train_files:
+        train_files, pairs_files = [TRAIN], [path for path in HELD_OUT if os.path.exists(path)]
+        missing = [TRAIN] * (not os.path.exists(TRAIN)) + [" or ".join(HELD_OUT)] * (not pairs_files)
+        if missing:
+            raise UserError(f"{' and '.join(missing)}: no such file; split_data.py writes them, or name yours with "
+                            "--train_set_file and --similar_text_pair")
     import numpy as np
 
     from semindex.files import atomic_file
     from semindex.text.tables import numbers, read_pairs, read_table
 
     texts: dict[str, None] = {}
-    for path in args.train_set_file:
+    for path in train_files:
         rows, lines = read_table(path, (1, 2, 3), args.skip_bad_lines)
         width = 2 if numbers(rows) is not None else 3  # a third column of numbers is a label, not a text
         texts.update(dict.fromkeys(text for row in rows for text in row[:width]))
         print(f"{path}: {len(rows)} lines{lines.notes()}")
-    for path in args.similar_text_pair_file:
+    for path in pairs_files:
         rows, lines = read_pairs(path, (2, 3), args.skip_bad_lines)
         texts.update(dict.fromkeys(row[1] for row in rows))
         print(f"{path}: {len(rows)} pairs{lines.notes()}")

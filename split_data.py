@@ -15,8 +15,9 @@ from semindex.errors import UserError
 def parser() -> cli.Parser:
     """Return the command line."""
     parser = cli.Parser(__doc__)
-    parser.add_argument("--input_file", required=True, metavar="FILE", help="pairs, or a group a line")
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="where the three files go")
+    parser.add_argument("--input_file", default="pairs.tsv", metavar="FILE",
+                        help="pairs, or a group a line [pairs.tsv]")
+    parser.add_argument("--output_dir", default="data", metavar="DIR", help="where the three files go [data]")
     parser.add_argument("--dev", type=cli.fraction, default=0.1,
                         help="share of the pairs for dev; of groups: the share that gives dev a pair [0.1]")
     parser.add_argument("--test", type=cli.fraction, default=0.1, help="the same for test [0.1]")
@@ -38,6 +39,9 @@ def parser() -> cli.Parser:
 def main() -> None:
     """Read, split, check, write."""
     args = parser().parse_args()
+    if args.input_file == parser().get_default("input_file") and not os.path.exists(args.input_file):
+        raise UserError(f"{args.input_file}: no such file; put your pairs there, lines of text<TAB>text, or name them "
+                        "with --input_file")
     import numpy as np
 
     from semindex.text.split import components, deal, deal_sentences, deal_topics, write_split

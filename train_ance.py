@@ -1,6 +1,6 @@
 """Train an encoder by ANCE: against negatives that a search with the newest encoder ranks high."""
 
-from semindex import cli, flags
+from semindex import cli, document_flags, flags
 
 
 def parser() -> cli.Parser:
@@ -20,21 +20,22 @@ def parser() -> cli.Parser:
                        help="sync: training pauses and makes the next generation itself; async: run_ann_data_gen.py "
                             "makes them from its checkpoints meanwhile [sync]")
     group = parser.add_argument_group("loss")
-    group.add_argument("--similarity", choices=["cosine", "dot"],
-                       help="cosine of unit vectors, or the paper's dot product behind a linear layer and a layer norm "
-                            "[cosine, or the checkpoint's]")
+    flags.add_similarity(group)
     group.add_argument("--scale", type=cli.positive_float,
                        help="inverse of the temperature [20 for cosine, 1 for dot]")
     group.add_argument("--in_batch", action="store_true", help="other pairs' texts are negatives too")
+    document_flags.add_training(parser)
     return parser
 
 
 def main() -> None:
     """Flags, data, head, one call."""
     args = parser().parse_args()
+    document_flags.set_training(args)
     flags.check_collection(args)
     from semindex import runtime
 
+    runtime.warn_of(document_flags.passed_over(args))
     runtime.start(args.device, args.seed)
     from training.negatives import ance
 

@@ -12,7 +12,7 @@ from paddle import nn
 
 from models import weights
 from models.semantic_index import SemanticIndex
-from models.settings import SETTINGS, EncoderSettings, read_settings, write_settings
+from models.settings import MAX_SEQ_LENGTH, SETTINGS, EncoderSettings, read_settings, write_settings
 from models.weights import huggingface
 from models.weights.paddlenlp import quiet
 from semindex import manifest
@@ -194,7 +194,10 @@ def create(name: str, flags: dict[str, Any], texts: Iterable[str] = (), head: st
     ptm = found.encoder
     given = {key: flags[key] for key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length", "similarity")
              if flags.get(key) is not None}
-    usual = {"pooling": "pooler", "head": head}
+    usual: dict[str, Any] = {"pooling": "pooler", "head": head}
+    if head in MAX_SEQ_LENGTH:
+        longest = getattr(ptm.config, "max_position_embeddings", MAX_SEQ_LENGTH[head])
+        usual["max_seq_length"] = min(MAX_SEQ_LENGTH[head], longest)
     if flags.get("similarity") == "dot":
         usual |= {"output_emb_size": ptm.config.hidden_size, "pooling": "cls"}
     usual |= found.settings

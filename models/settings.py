@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from semindex.errors import UserError
 
 SETTINGS, FORMAT = "semantic_index.json", 2
+# Tokens of a new encoder's texts where no flag says it, by head: the documents' defaults.
+MAX_SEQ_LENGTH = {"simcse": 128}
 
 
 @dataclass

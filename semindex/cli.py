@@ -201,6 +201,13 @@ def number(kind: type, low: float, high: float, text: str) -> Callable[[str], An
     return convert
 
 
+def truth(value: str) -> bool:
+    """Return True or False of the words true and false; an argparse type."""
+    if value.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"'{value}' is neither True nor False")
+    return value.lower() == "true"
+
+
 positive_int = number(int, 1, 2**40, "a whole number from 1 up")
 natural = number(int, 0, 2**40, "a whole number from 0 up")
 fraction = number(float, 0, 1, "a number from 0 to 1")

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from semindex.cli import Parser, fraction, natural, nonnegative, number, positive_float, positive_int, seed
+from semindex.cli import Parser, fraction, natural, nonnegative, number, positive_float, positive_int, seed, truth
 from semindex.errors import UserError
 
 
@@ -14,8 +14,11 @@ def add_device(parser: Parser) -> None:
     parser.add_argument("--seed", type=seed, default=1000, help="of weights, data order and dropout [1000]")
 
 
-def add_encoder(parser: Parser) -> None:
-    """Flags that shape the encoder. All default to None: what the checkpoint says, else the recipe's value."""
+def add_encoder(parser: Parser, max_seq_length: int = 64) -> None:
+    """Flags that shape the encoder. All default to None: what the checkpoint says, else the recipe's value.
+
+    max_seq_length: of a new encoder, for the help.
+    """
     group = parser.add_argument_group("encoder (left out: what the checkpoint says)")
     group.add_argument("--model_name_or_path", metavar="NAME",
                        help="a paddlenlp name, a local directory, or scratch-LxW: our own encoder of L layers, "
@@ -23,7 +26,8 @@ def add_encoder(parser: Parser) -> None:
     group.add_argument("--output_emb_size", type=natural, metavar="N",
                        help="width of the linear layer after pooling; 0: none [256 for a new encoder]")
     group.add_argument("--max_seq_length", type=number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
-                       help="tokens a text, special ones included; longer texts are cut [the checkpoint's, or 64]")
+                       help="tokens a text, special ones included; longer texts are cut [the checkpoint's, or "
+                            f"{max_seq_length}]")
     group.add_argument("--pooling", choices=["pooler", "cls", "mean", "max"],
                        help="pooler: tanh pooler output of [CLS] [pooler; mean for scratch encoders]")
     group.add_argument("--pooling_layer", type=int, metavar="N",
@@ -71,9 +75,10 @@ def add_bad_lines(parser: Parser) -> None:
 PAIR_FLAGS = ("--similar_text_pair_file", "--similar_text_pair", "--similar_pair_file")
 
 
-def add_pairs(parser: Parser, text: str = "lines of query<TAB>positive", nargs: str | None = None) -> None:
+def add_pairs(parser: Parser, text: str = "lines of query<TAB>positive", nargs: str | None = None,
+              required: bool = True) -> None:
     """The evaluation pairs under every name the recipe's documents use."""
-    parser.add_argument(*PAIR_FLAGS, metavar="FILE", dest="similar_text_pair_file", required=True, nargs=nargs,
+    parser.add_argument(*PAIR_FLAGS, metavar="FILE", dest="similar_text_pair_file", required=required, nargs=nargs,
                         help=text)
     parser.reads("similar_text_pair_file")
 
@@ -120,6 +125,8 @@ def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: 
     group.add_argument("--weight_decay", type=nonnegative, default=0.0, help="not on biases and norms [0.0]")
     group.add_argument("--warmup_proportion", "--warmup_proption", dest="warmup_proportion", type=fraction,
                        default=0.0, help="share of the steps over which the learning rate rises [0.0]")
+    group.add_argument("--warmup_steps", type=natural, default=0, metavar="N",
+                       help="the same as a number of steps, in place of --warmup_proportion [0]")
     group.add_argument("--optimizer", choices=["adamw", "lamb"], default="adamw",
                        help="lamb for very large batches [adamw]")
     group.add_argument("--max_grad_norm", type=nonnegative, default=5.0, help="clip the gradient to it; 0: off [5.0]")
@@ -171,7 +178,7 @@ def add_dev(parser: Parser) -> None:
                        help="texts to recall from [the training texts and the dev file's second column]")
     group.add_argument("--eval_steps", type=natural, default=0, metavar="N",
                        help="steps between evaluations; 0: after each epoch [0]")
-    group.add_argument("--evaluate", action="store_true",
+    group.add_argument("--evaluate", nargs="?", const=True, default=False, type=truth, metavar="True",
                        help="insist on evaluation: an error where --dev_set_file is missing")
     group.add_argument("--best_metric", metavar="NAME",
                        help="what best/ and early stopping go by [recall@10; spearman for labelled pairs]")
@@ -192,11 +199,14 @@ def add_dev(parser: Parser) -> None:
 
 
 def training_parser(description: str, learning_rate: float, batch_size: int, epochs: int,
-                    needs_texts: bool = True) -> Parser:
-    """Return the command line of a training script, but for its loss; the defaults are the recipe's."""
+                    needs_texts: bool = True, max_seq_length: int = 64) -> Parser:
+    """Return the command line of a training script, but for its loss; the defaults are the recipe's.
+
+    max_seq_length: of a new encoder, for the help; models.settings has the value.
+    """
     parser = Parser(description)
     add_device(parser)
-    add_encoder(parser)
+    add_encoder(parser, max_seq_length)
     add_training(parser, learning_rate, batch_size, epochs, needs_texts)
     add_dev(parser)
     return parser
@@ -205,19 +215,29 @@ def training_parser(description: str, learning_rate: float, batch_size: int, epo
 def add_collection(parser: Parser, training: bool = True) -> None:
     """Where passages, queries and judgements come from."""
     group = parser.add_argument_group("collection in TREC's form, instead of --train_set_file" if training else "data")
-    if not training:
-        group.add_argument("--corpus_file", metavar="FILE",
-                           help="id<TAB>text, or id<TAB>url<TAB>title<TAB>body, a line a document")
-    group.add_argument("--queries_file", metavar="FILE", help="id<TAB>query" + "; --corpus_file then holds "
-                       "id<TAB>text, or id<TAB>url<TAB>title<TAB>body" * training)
-    if training:
-        group.add_argument("--qrels_file", metavar="FILE", help="query, document; or query, 0, document, grade")
-        group.add_argument("--dev_queries_file", metavar="FILE", help="queries to evaluate with")
-        group.add_argument("--dev_qrels_file", metavar="FILE", help="their judgements")
+    add_trec(group, corpus=not training, judged=training)
     group = parser.add_argument_group("tokenising")
     group.add_argument("--data_dir", metavar="DIR",
                        help="the tokenised collection, used again where it fits"
-                            + " [SAVE_DIR/collection]" * training)
+                            + (" [SAVE_DIR/collection]; alone: what prepare_collection.py made" if training else ""))
+    add_lengths(group)
+
+
+def add_trec(group: argparse._ArgumentGroup, corpus: bool, judged: bool) -> None:
+    """Files in TREC's form: the corpus where it has no flag yet, queries, and their judgements where wanted."""
+    documents = "id<TAB>text, or id<TAB>url<TAB>title<TAB>body"
+    if corpus:
+        group.add_argument("--corpus_file", metavar="FILE", help=f"{documents}, a line a document")
+    group.add_argument("--queries_file", metavar="FILE",
+                       help="id<TAB>query" + ("" if corpus else f"; --corpus_file then holds {documents}"))
+    if judged:
+        group.add_argument("--qrels_file", metavar="FILE", help="query, document; or query, 0, document, grade")
+        group.add_argument("--dev_queries_file", metavar="FILE", help="queries to evaluate with")
+        group.add_argument("--dev_qrels_file", metavar="FILE", help="their judgements")
+
+
+def add_lengths(group: argparse._ArgumentGroup) -> None:
+    """How long passages and queries are."""
     group.add_argument("--max_query_length", type=number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
                        help="tokens a query [the checkpoint's, or --max_seq_length, at most 64]")
     group.add_argument("--max_chunks", type=positive_int, metavar="N",
@@ -229,8 +249,16 @@ def add_collection(parser: Parser, training: bool = True) -> None:
 
 def check_collection(args: argparse.Namespace) -> None:
     """Raise UserError where the flags name no data, two kinds of it, or half of one."""
+    if args.data_dir and not (args.train_set_file or args.queries_file or args.corpus_file):
+        given = [flag for flag in ("qrels_file", "dev_set_file", "dev_queries_file", "dev_qrels_file")
+                 if getattr(args, flag)]
+        if given:
+            raise UserError(f"--{given[0]}: --data_dir alone is a collection that prepare_collection.py made, with all "
+                            "its queries and judgements; leave the flag out, or name the rest of the data too")
+        return
     if bool(args.train_set_file) == bool(args.queries_file):
-        raise UserError("give either --train_set_file (pairs) or --corpus_file, --queries_file and --qrels_file (TREC)")
+        raise UserError("give either --train_set_file (pairs) or --corpus_file, --queries_file and --qrels_file "
+                        "(TREC), or --data_dir with what prepare_collection.py made")
     if args.queries_file:
         for flag in ("corpus_file", "qrels_file"):
             if not getattr(args, flag):
@@ -242,6 +270,13 @@ def check_collection(args: argparse.Namespace) -> None:
                             "and --dev_qrels_file")
     elif args.qrels_file or args.dev_queries_file or args.dev_qrels_file:
         raise UserError("--qrels_file, --dev_queries_file and --dev_qrels_file go with --queries_file")
+
+
+def add_similarity(group: argparse._ArgumentGroup) -> None:
+    """`--similarity`."""
+    group.add_argument("--similarity", choices=["cosine", "dot"],
+                       help="cosine of unit vectors, or the paper's dot product behind a linear layer and a layer norm "
+                            "[cosine, or the checkpoint's]")
 
 
 def add_mining(group: argparse._ArgumentGroup) -> None:

@@ -39,6 +39,12 @@ def warn(text: str) -> None:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
+def warn_of(text: str) -> None:
+    """Warn of what may be nothing: an empty text."""
+    if text:
+        warn(text)
+
+
 class _PlainProgress:
     """What a progress bar is where there is no terminal: a line of figures every half minute."""
 

@@ -22,8 +22,9 @@ from training.parallel import anywhere
 from training.step import Step
 
 # Of the schedule, what decides the weights.
-SAME = ("gradient_accumulation_steps", "seed", "learning_rate", "weight_decay", "warmup_proportion", "max_grad_norm",
-        "precision", "optimizer")
+SAME = ("gradient_accumulation_steps", "seed", "learning_rate", "weight_decay", "warmup_proportion", "warmup_steps",
+        "max_grad_norm", "precision", "optimizer")
+EARLIER = {"warmup_steps": 0}  # what checkpoints of before there was a choice were made with
 
 
 class Run:
@@ -94,7 +95,7 @@ class Run:
             raise UserError(f"--resume: {path} is damaged ({type(error).__name__}); remove that directory to resume "
                             "from the one before, or --init_from_ckpt to start a new run from its weights") from None
         for name, value in self.identity().items():
-            if state.get(name) != value:
+            if state.get(name, EARLIER.get(name)) != value:
                 raise UserError(f"--resume: {path} was made with {name} {state.get(name)}, now it is {value}; "
                                 "give the same flags and data, or --init_from_ckpt to start a new run from its weights")
         step = self.step

@@ -13,6 +13,7 @@ class Schedule:
     learning_rate: float = 5e-5
     weight_decay: float = 0.0
     warmup_proportion: float = 0.0
+    warmup_steps: int = 0
     max_grad_norm: float = 5.0
     gradient_accumulation_steps: int = 1
     optimizer: str = "adamw"

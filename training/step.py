@@ -78,7 +78,8 @@ class Step:
         from paddlenlp.transformers import LinearDecayWithWarmup
 
         schedule = self.schedule
-        self.rate = LinearDecayWithWarmup(schedule.learning_rate, max(total, 1), schedule.warmup_proportion)
+        self.rate = LinearDecayWithWarmup(schedule.learning_rate, max(total, 1),
+                                          schedule.warmup_steps or schedule.warmup_proportion)
         encoders = [(name, p) for name, p in self.model.named_parameters() if not p.stop_gradient]
         heads = [(f"head.{name}", p) for name, p in self.head.named_parameters() if not p.stop_gradient]
         self.encoder_parameters, self.head_parameters = [p for _, p in encoders], [p for _, p in heads]

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import BinaryIO
 
@@ -31,6 +31,8 @@ class About:
     """What collection.json holds. key: of the sources, the tokenizer and the lengths: equal keys, equal arrays.
 
     documents without any text have no passage; training: how many of the queries, the first ones, are for training.
+    lengths: tokens of a passage and of a query; vocabulary: SHA-256 of the tokenizer's; both empty in collections of
+    before they were noted.
     """
 
     key: str
@@ -40,6 +42,8 @@ class About:
     training: int
     chunks: int
     format: int = FORMAT
+    lengths: list[int] = field(default_factory=list)
+    vocabulary: str = ""
 
 
 class Collection:
@@ -145,10 +149,18 @@ def _digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
+def _vocabulary(tokenizer: TextTokenizer) -> str:
+    return json.dumps([tokenizer.tokenizer.get_vocab(), tokenizer.lowercase, tokenizer.separator], sort_keys=True)
+
+
+def vocabulary_digest(tokenizer: TextTokenizer) -> str:
+    """Return a SHA-256 over what makes tokens of texts."""
+    return hashlib.sha256(_vocabulary(tokenizer).encode()).hexdigest()
+
+
 def key_of(sources: Sources, tokenizer: TextTokenizer) -> str:
     """Return a SHA-256 over all that decides the arrays."""
-    vocabulary = json.dumps([tokenizer.tokenizer.get_vocab(), tokenizer.lowercase, tokenizer.separator], sort_keys=True)
-    parts = (sources.origin, sources.training, sources.lengths, sources.chunks, vocabulary, FORMAT)
+    parts = (sources.origin, sources.training, sources.lengths, sources.chunks, _vocabulary(tokenizer), FORMAT)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -176,7 +188,8 @@ def load(directory: str, trust: bool = False) -> Collection:
         warn(f"{directory}: from before there were checksums, its files are not checked")
     about = read_about(directory)
     if about is None:
-        raise UserError(f"{directory}: holds no tokenised collection ({MARKER} is missing); train_ance.py makes one")
+        raise UserError(f"{directory}: holds no tokenised collection ({MARKER} is missing); prepare_collection.py "
+                        "makes one, and so does train_ance.py where --train_set_file or --queries_file names the data")
     if about.format != FORMAT:
         raise UserError(f"{directory}: written by another version of this project; remove it")
     return Collection(directory, about)
@@ -259,14 +272,27 @@ def _write(directory: str, sources: Sources, tokenizer: TextTokenizer, key: str)
     for name, values in (("starts", np.concatenate([[0], np.cumsum(np.frombuffer(lengths, np.int64))])),
                          ("owner", owner), ("groups", groups.reshape(-1).astype(np.int32)), ("qrels", qrels)):
         np.save(path(f"{name}.npy"), values)
-    return About(key, documents, len(owner), len(sources.queries), sources.training, sources.chunks)
+    return About(key, documents, len(owner), len(sources.queries), sources.training, sources.chunks, FORMAT,
+                 list(sources.lengths), vocabulary_digest(tokenizer))
 
 
 def prepare(directory: str, sources: Sources, tokenizer: TextTokenizer) -> Collection:
     """Tokenise a collection into a directory, unless it is there; every rank opens it."""
     new = on_rank_0(lambda: build(directory, sources, tokenizer))
+    return _opened(directory, "tokenised" if new else "tokenised before")
+
+
+def reopen(directory: str, tokenizer: TextTokenizer) -> Collection:
+    """Open a collection that was tokenised before, whatever it was made of; UserError for another tokenizer's."""
+    about = load(directory).about
+    if about.vocabulary and about.vocabulary != vocabulary_digest(tokenizer):
+        raise UserError(f"--data_dir {directory}: tokenised with another vocabulary than the encoder's; tokenise it "
+                        "anew with prepare_collection.py and this encoder")
+    return _opened(directory, "tokenised before")
+
+
+def _opened(directory: str, how: str) -> Collection:
     found = load(directory)
     about = found.about
-    say(f"{directory}: {about.documents} documents, {about.passages} passages, {about.queries} queries, "
-                + ("tokenised" if new else "tokenised before"))
+    say(f"{directory}: {about.documents} documents, {about.passages} passages, {about.queries} queries, {how}")
     return found

@@ -63,8 +63,8 @@ def measure(hits: Hits, positives: dict[str, list[str]], args: Namespace) -> dic
     return result
 
 
-def show(results: dict[str, dict[str, float]], style: str) -> None:
-    """Print the metrics of one file or several."""
+def show(results: dict[str, dict[str, float]], style: str, digits: int = 2) -> None:
+    """Print the metrics of one file or several; digits: behind the point, in a table."""
     if style == "json":
         print(json.dumps(results if len(results) > 1 else next(iter(results.values())), ensure_ascii=False))
         return
@@ -79,7 +79,7 @@ def show(results: dict[str, dict[str, float]], style: str) -> None:
     for path, result in results.items():
         if style == "table":
             print(f"{shown[path]:<{width}}" + "".join(
-                f"{value:>{column}.2f}" for value, column in zip(result.values(), columns)))
+                f"{value:>{column}.{digits}f}" for value, column in zip(result.values(), columns)))
         elif style == "short":
             print("\t".join(str(result[name]) for name in ("recall@10", "recall@50") if name in result))
         else:

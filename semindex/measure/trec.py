@@ -14,9 +14,9 @@ THEIRS = {"mrr": "RR", "recall": "R", "ndcg": "nDCG", "map": "AP", "precision": 
 def _parse(name: str) -> tuple[str, int | None]:
     kind, at, depth = name.partition("@")
     if kind not in (*THEIRS, "hole") or at and not (depth.isdigit() and int(depth)) or not at and kind in (
-            "recall", "hole", "precision"):
+            "recall", "precision"):
         raise UserError(f"--metrics {name}: unknown; known are {', '.join(f'{kind}@K' for kind in (*THEIRS, 'hole'))}, "
-                        "and mrr, ndcg and map without @K")
+                        "and mrr, ndcg, map and hole without @K")
     return kind, int(depth) if at else None
 
 
@@ -35,7 +35,7 @@ def per_query(run: Run, qrels: Qrels, names: Sequence[str]) -> dict[str, dict[st
     """Return {metric: {query id: value from 0 to 1}} over all queries of the qrels; 0 for those the run lacks.
 
     names: mrr@K, recall@K, ndcg@K (Jarvelin and Kekalainen 2002, gain = grade), map, map@K, precision@K: relevant is a
-    grade above 0. hole@K: the share of the first K documents that nobody judged.
+    grade above 0. hole@K: the share of the first K documents that nobody judged, hole: of all that are ranked.
     """
     import ir_measures
 

@@ -3,13 +3,18 @@
 import argparse
 import os
 
+from models import loading
 from models.heads.ance import Ance
+from models.semantic_index import SemanticIndex
+from models.weights import scratch
 from semindex import runtime
 from semindex.collection import sources, store
 from semindex.collection.evaluation import RankingEvaluator
+from semindex.collection.store import Collection
 from semindex.errors import UserError
 from semindex.measure.evaluator import Evaluator
 from semindex.search.index import IndexSettings
+from semindex.text.tokenizer import TextTokenizer
 from training import setup
 from training.negatives.generations import Generations
 from training.negatives.miner import Miner
@@ -27,13 +32,54 @@ def rules_of(args: argparse.Namespace) -> MiningRules:
                        args.sampling, args.seed)
 
 
+def identity(path: str) -> str:
+    """Return what tells a checkpoint's weights from others: where they are and when they were written."""
+    return f"{os.path.realpath(path)} {os.stat(loading.locate(path)[1]).st_mtime_ns}"
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Tokenise a collection as the flags of prepare_collection.py say."""
+    refuse_scratch(args)
+    data_from = sources.of_trec(args)
+    model, tokenizer = setup.encoder(args, (), Ance.name)
+    sources.set_lengths(data_from, args, model.settings)
+    store.prepare(args.out_data_dir, data_from, tokenizer)
+
+
+def refuse_scratch(args: argparse.Namespace) -> None:
+    """Raise UserError for an encoder whose vocabulary is yet to be made from the texts."""
+    if not args.init_from_ckpt and scratch.claims(args.model_name_or_path or ""):
+        raise UserError(f"--model_name_or_path {args.model_name_or_path}: an encoder from random weights has no "
+                        "vocabulary before it is trained; name its checkpoint with --init_from_ckpt")
+
+
+def of_prepared(args: argparse.Namespace) -> tuple[SemanticIndex, TextTokenizer, Collection]:
+    """Return the encoder and the collection of --data_dir; UserError where they do not fit."""
+    refuse_scratch(args)
+    about = store.load(args.data_dir).about
+    model, tokenizer = setup.encoder(args, (), Ance.name)
+    settings = model.settings
+    lengths = about.lengths or [settings.max_seq_length, settings.max_query_length]
+    for flag, found in (("max_seq_length", lengths[0]), ("max_query_length", lengths[1]), ("max_chunks", about.chunks)):
+        given = getattr(args, flag)
+        if given is not None and given != found:
+            raise UserError(f"--{flag} {given} contradicts --data_dir {args.data_dir}, tokenised with {found}; leave "
+                            "the flag out, or tokenise anew with prepare_collection.py")
+        setattr(settings, flag, found)
+    tokenizer = TextTokenizer(tokenizer.tokenizer, settings.max_seq_length)
+    return model, tokenizer, store.reopen(args.data_dir, tokenizer)
+
+
 def run(args: argparse.Namespace) -> str:
     """Train as the flags say; return the best checkpoint's directory."""
     samples = setup.read_samples(args, (2, 3)) if args.train_set_file else []
-    data_from = sources.of_pairs(args, samples) if samples else sources.of_trec(args)
-    model, tokenizer = setup.encoder(args, sources.vocabulary_texts(data_from), Ance.name)
-    sources.set_lengths(data_from, args, model.settings)
-    collection = store.prepare(args.data_dir or os.path.join(args.save_dir, "collection"), data_from, tokenizer)
+    if samples or args.queries_file:
+        data_from = sources.of_pairs(args, samples) if samples else sources.of_trec(args)
+        model, tokenizer = setup.encoder(args, sources.vocabulary_texts(data_from), Ance.name)
+        sources.set_lengths(data_from, args, model.settings)
+        collection = store.prepare(args.data_dir or os.path.join(args.save_dir, "collection"), data_from, tokenizer)
+    else:
+        model, tokenizer, collection = of_prepared(args)
     data = AnceTrainingSet(
         collection, args.batch_size, args.train_negatives,
         repr((args.refresh, args.refresh_steps, args.warmup, args.connected_positives, rules_of(args))),
@@ -48,12 +94,16 @@ def run(args: argparse.Namespace) -> str:
     head = Ance(args.scale or (1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
     make = AsyncRefresh if args.refresh == "async" else SyncRefresh
     refresh = make(data, Miner(collection, rules_of(args), index, args.connected_positives),
-                   Generations(ann_dir), tokenizer, args.refresh_steps, args.warmup)
+                   Generations(ann_dir), tokenizer, args.refresh_steps, args.warmup,
+                   identity(args.init_from_ckpt) if args.init_from_ckpt else "")
     evaluator: Evaluator | None = None
     if samples:
         evaluator = setup.dev_evaluation(args, samples)
-    elif args.dev_qrels_file:
+    elif len(collection.judged(training=False)):
         evaluator = RankingEvaluator(collection, index)
+    if evaluator is None and args.evaluate_during_training:
+        runtime.warn("--evaluate_during_training: there is nothing to evaluate with; --dev_set_file, or "
+                     "--dev_queries_file and --dev_qrels_file, name it")
     schedule = setup.schedule(args)
     if args.refresh == "async" and args.refresh_steps:
         schedule.save_steps = args.refresh_steps  # what the other job makes negatives from

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -23,7 +24,8 @@ def _older(path: str) -> set[str] | None:
 class Generation:
     """Where the negatives of a generation come from.
 
-    step: of the weights that found them; source: bm25, in_batch (none at all) or ann; collection: its key; weights:
+    step: of the weights that found them; source: bm25, in_batch (none at all), ann, or init, of a checkpoint that the
+    training was to start from; collection: its key; weights:
     the checkpoint's fingerprint, '' where none was used; counts: mining.Mined's; metrics: of the dev queries with the
     same weights; seconds: what each part of making it took.
     """
@@ -92,7 +94,8 @@ class Generations:
             remove_directory(self.path(number), "generation", _older)
         return path
 
-    def clear(self) -> None:
-        """Remove all generations."""
+    def clear(self, keep: Callable[[Generation], bool] = lambda _: False) -> None:
+        """Remove all generations, but for a first one that `keep` is true of."""
         for number in self.numbers():
-            remove_directory(self.path(number), "generation", _older)
+            if number or not keep(self.read(0)):
+                remove_directory(self.path(number), "generation", _older)

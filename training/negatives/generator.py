@@ -19,7 +19,7 @@ from semindex.errors import UserError
 from semindex.search.index import IndexSettings
 from semindex.text.tokenizer import TextTokenizer
 from training.checkpoints import STATE, Checkpoints
-from training.negatives.ance import rules_of
+from training.negatives.ance import identity, rules_of
 from training.negatives.generations import Generation, Generations
 from training.negatives.miner import Miner
 from training.negatives.refresh import check_generations
@@ -34,22 +34,21 @@ def _older(path: str) -> set[str] | None:
 
 
 def newest(args: argparse.Namespace) -> tuple[str, str, int, bool] | None:
-    """Return (path, identity, step, whether the training ends with it) of the newest whole checkpoint, if any."""
-    path: str | None = args.init_model_dir
-    step, last = 0, True
+    """Return (path, identity, step, whether the training ends with it) of the newest whole checkpoint, if any.
+
+    Before the training has one, --init_model_dir, which step -1 tells from it.
+    """
+    directory = args.training_dir
+    path = Checkpoints(directory).latest() if directory and os.path.isdir(directory) else None
     if path is None:
-        directory = args.training_dir
-        path = Checkpoints(directory).latest() if os.path.isdir(directory) else None
-        if path is None:
-            return None
-        try:
-            with open(os.path.join(path, STATE), encoding="utf-8") as file:
-                state = json.load(file)
-        except OSError:  # a newer one took its place just now
-            return None
-        step, last = state["step"], state["step"] >= state["total_steps"]
-    weights = loading.locate(path)[1]
-    return path, f"{os.path.abspath(path)} {os.stat(weights).st_mtime_ns}", step, last
+        initial = args.init_model_dir
+        return (initial, identity(initial), -1, not directory) if initial else None
+    try:
+        with open(os.path.join(path, STATE), encoding="utf-8") as file:
+            state = json.load(file)
+    except OSError:  # a newer one took its place just now
+        return None
+    return path, identity(path), state["step"], state["step"] >= state["total_steps"]
 
 
 def load(path: str, args: argparse.Namespace, texts: int) -> tuple[TextEncoder, TextTokenizer] | None:
@@ -80,24 +79,28 @@ def watch(args: argparse.Namespace) -> None:
         found = runtime.on_rank_0(lambda: newest(args))
         ready = runtime.on_rank_0(lambda: os.path.isfile(os.path.join(directory, store.MARKER)))
         if not (found and ready):
-            if args.init_model_dir:
-                raise UserError(f"{directory}: holds no tokenised collection; train_ance.py makes one")
+            if found and (not args.training_dir or args.end_output_num is not None):
+                raise UserError(f"{directory}: holds no tokenised collection; prepare_collection.py makes one")
             if not waiting:
                 runtime.say(f"waiting for a checkpoint in {args.training_dir}")
             waiting = True
             time.sleep(args.poll_seconds)
             continue
-        path, identity, step, last = found
+        path, weights, step, last = found
         before = runtime.on_rank_0(generations.newest)
-        done = before is not None and before.weights == identity
-        if not (done or _make(path, identity, step, before.number + 1 if before else 0, directory, generations, args)):
+        # Where the training has made a first one by itself, it wants no other before its first checkpoint.
+        done = before is not None and (before.weights == weights or step < 0 and bool(args.training_dir)
+                                       and args.end_output_num is None)
+        number = before.number if done else before.number + 1 if before else 0
+        if not (done or _make(path, weights, step, number, directory, generations, args)):
             continue
-        if last or args.end_ann_step and step >= args.end_ann_step:
+        if last or args.end_ann_step and step >= args.end_ann_step or (
+                args.end_output_num is not None and number >= args.end_output_num):
             return
         time.sleep(args.poll_seconds)
 
 
-def _make(path: str, identity: str, step: int, number: int, directory: str, generations: Generations,
+def _make(path: str, weights: str, step: int, number: int, directory: str, generations: Generations,
           args: argparse.Namespace) -> bool:
     collection = store.load(directory)
     loaded = load(path, args, collection.about.passages)
@@ -107,11 +110,11 @@ def _make(path: str, identity: str, step: int, number: int, directory: str, gene
     runtime.say(f"generation {number} from {path}")
     index = IndexSettings.from_flags(args)
     dev = RankingEvaluator(collection, index) if len(collection.judged(training=False)) else None
-    generation = Generation(number, step, "ann", collection.about.key, identity)
+    generation = Generation(number, max(step, 0), "ann" if step >= 0 else "init", collection.about.key, weights)
     miner = Miner(collection, rules_of(args), index, args.connected_positives)
     # On the disk: memory need not hold them, and a killed job goes on with them if the checkpoint is still the newest.
     file = vector_file(os.path.join(generations.directory, "passages"), encoder, collection.passages,
-                       f"{identity} {collection.about.key} {args.engine}")
+                       f"{weights} {collection.about.key} {args.engine}")
     out = miner.publish(encoder, generation, generations, dev=dev, file=file)
     runtime.on_rank_0(file.remove)
     runtime.say(f"published {out}: " + ", ".join(f"{name} {value} s" for name, value in generation.seconds.items()))
@@ -128,7 +131,7 @@ def write_vectors(args: argparse.Namespace) -> None:
     found = runtime.on_rank_0(lambda: newest(args))
     loaded = load(found[0], args, collection.about.passages) if found else None
     if loaded is None:
-        raise UserError(f"{args.training_dir}: holds no checkpoint")
+        raise UserError(f"--training_dir {args.training_dir}: holds no checkpoint")
     runtime.say(f"Loaded parameters from {found[0]}")
     # A killed run goes on: the vectors grow beside the directory, which takes its name when all is there.
     file = vector_file(args.output_dir, loaded[0], collection.passages,

@@ -20,23 +20,29 @@ class Refresh:
 
     every: steps between generations, 0: never another than the first. warmup: where the first generation comes from:
     bm25, triples (what is judged not relevant), in_batch (no negatives but the batch's), or none: from the encoder as
-    it starts.
+    it starts, or what run_ann_data_gen.py made beforehand from the checkpoint that the training starts from. origin:
+    identity of that checkpoint, '' for any.
     """
 
     def __init__(self, data: AnceTrainingSet, miner: Miner, generations: Generations, tokenizer: TextTokenizer,
-                 every: int, warmup: str) -> None:
+                 every: int, warmup: str, origin: str = "") -> None:
         self.data, self.miner, self.generations, self.tokenizer = data, miner, generations, tokenizer
-        self.every, self.warmup = every, warmup
+        self.every, self.warmup, self.origin = every, warmup, origin
         self.now: Generation | None = None
 
     def __call__(self, trainer: Trainer) -> tuple[str, dict[str, float]]:
         """Take up what there is; return what to add to the log line, and figures for the log."""
         if self.now is None and trainer.run.saved < 0:  # a new run: what is there is of an earlier one
-            runtime.on_rank_0(self.generations.clear)
+            runtime.on_rank_0(lambda: self.generations.clear(self._prepared))
         self.renew(trainer)
         assert self.now is not None
         age = trainer.run.number - self.now.step
         return (f", trainning_file: {self.generations.path(self.now.number)}, age: {age} steps", {"negatives_age": age})
+
+    def _prepared(self, generation: Generation) -> bool:
+        """Tell whether a generation was made for this training before it began."""
+        return (generation.source == "init" and self.warmup == "none" and self.origin in ("", generation.weights)
+                and generation.collection == self.miner.collection.about.key)
 
     def renew(self, trainer: Trainer) -> None:
         """Take up another generation where there is one to be taken."""
