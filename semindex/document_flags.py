@@ -38,13 +38,13 @@ class _Note(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option_string: str | None = None) -> None:
-        namespace.passed_over = {**getattr(namespace, "passed_over", {}), option_string: self.help}
+        namespace.passed_over = {**getattr(namespace, "passed_over", {}), option_string: self.const}
 
 
 def _add_passed_over(group: argparse._ArgumentGroup, flags: dict[str, str], nargs: int | str | None = None) -> None:
     for flag, reason in flags.items():
-        group.add_argument(flag, action=_Note, nargs=nargs, dest="passed_over", default={}, metavar="X",
-                           help=reason)
+        group.add_argument(flag, action=_Note, nargs=nargs, const=reason, dest="passed_over", default={}, metavar="X",
+                           help=f"passed over: {reason}")
 
 
 def passed_over(args: argparse.Namespace) -> str:

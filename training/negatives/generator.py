@@ -92,6 +92,9 @@ def watch(args: argparse.Namespace) -> None:
         done = before is not None and (before.weights == weights or step < 0 and bool(args.training_dir)
                                        and args.end_output_num is None)
         number = before.number if done else before.number + 1 if before else 0
+        if step < 0 and args.training_dir and before and not done:  # of an earlier checkpoint that it started from
+            runtime.on_rank_0(lambda: generations.clear(lambda _: False))
+            number = 0
         if not (done or _make(path, weights, step, number, directory, generations, args)):
             continue
         if last or args.end_ann_step and step >= args.end_ann_step or (
