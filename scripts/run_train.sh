@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # the documents say sh
 # ANCE from the checkpoint of a warm-up. REFRESH=sync makes the negatives itself; with REFRESH=async start
-# scripts/run_ann_data_gen.sh beside it, with the same SAVE_DIR (and ANN_DIR, DATA_DIR). The data as in scripts/run_train_warmup.sh.
+# scripts/run_ann_data_gen.sh beside it, with the same SAVE_DIR (and ANN_DIR, DATA_DIR). The data as in
+# scripts/run_train_warmup.sh, or DATA_DIR alone: what prepare_collection.py made.
 # shellcheck source=scripts/launch.sh
 source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 LOG_DIR=${LOG_DIR:-ance_log}
