@@ -246,7 +246,7 @@ def test_the_first_generation_is_kept_for_the_training_it_was_made_for(tmp_path)
         miner = SimpleNamespace(collection=SimpleNamespace(about=SimpleNamespace(key="k")))
         generations.clear(SyncRefresh(None, miner, generations, None, 10, **{"warmup": "none", "origin": "w"} | refresh)._prepared)
         numbers = generations.numbers()
-        generations.clear(lambda _: False)
+        generations.clear()
         assert generations.numbers() == []
         return numbers
 

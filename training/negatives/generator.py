@@ -93,7 +93,7 @@ def watch(args: argparse.Namespace) -> None:
                                        and args.end_output_num is None)
         number = before.number if done else before.number + 1 if before else 0
         if step < 0 and args.training_dir and before and not done:  # of an earlier checkpoint that it started from
-            runtime.on_rank_0(lambda: generations.clear(lambda _: False))
+            runtime.on_rank_0(generations.clear)
             number = 0
         if not (done or _make(path, weights, step, number, directory, generations, args)):
             continue
