@@ -1,9 +1,6 @@
 """Metrics of recall_result files against pairs, of TREC runs or dumped vectors against qrels; compare systems."""
 
-from argparse import Namespace
-
 from semindex import cli, flags
-from semindex.errors import UserError
 
 TREC_METRICS = ("mrr@10", "recall@1000", "ndcg@10", "map", "hole@10")
 
@@ -43,36 +40,21 @@ def parser() -> cli.Parser:
                         help="lines: recall@1=45.183; short: Recall@10<TAB>Recall@50 [lines; table for several files]")
     parser.add_argument("--fractions", action="store_true", help="print 0.330 where it is 33.0 percent")
     flags.add_bad_lines(parser)
-    parser.reads("similar_text_pair_file", "recall_result_file", "run_file", "qrels_file")
+    flags.add_trust(parser)
+    parser.reads("similar_text_pair_file", "recall_result_file", "run_file", "qrels_file", "vectors_dir",
+                 "candidates_file")
     parser.writes("result_tsv", role="append")
     return parser
-
-
-def check(args: Namespace) -> None:
-    """Raise UserError where the flags name no files, or two kinds of them."""
-    given = [name for name in ("recall_result_file", "run_file", "vectors_dir") if getattr(args, name)]
-    if len(given) != 1:
-        raise UserError("give either --similar_text_pair and --recall_result_file, or --qrels_file and --run_file or "
-                        "--vectors_dir")
-    needed = "similar_text_pair_file" if args.recall_result_file else "qrels_file"
-    if not getattr(args, needed):
-        raise UserError(f"--{given[0]} needs --{needed}")
-    if args.candidates_file and not args.vectors_dir:
-        raise UserError("--candidates_file goes with --vectors_dir; rank_collection.py writes a run of them")
-    if args.format == "short" and (not args.recall_result_file or args.recall_num < 10):
-        raise UserError("--format short shows Recall@10 and @50 of recall_result files; it wants --recall_num >= 10")
-    if args.compare and args.fractions:
-        raise UserError("--compare prints percent; leave --fractions out")
 
 
 def main() -> None:
     """Read, count, print."""
     args = parser().parse_args()
-    check(args)
     from semindex.measure import report, vectors
     from semindex.measure.hits import percent
     from semindex.runtime import rank
 
+    report.check(args)
     if rank() > 0:
         return
     read = report.of_runs if args.run_file else vectors.of_vectors if args.vectors_dir else report.of_results

@@ -18,8 +18,10 @@ def parser() -> cli.Parser:
     group = parser.add_argument_group("tokenising")
     group.add_argument("--init_from_ckpt", metavar="PATH",
                        help="a checkpoint that knows tokenizer and lengths, in place of --model_name_or_path")
-    flags.add_similarity(group)
+    document_flags.add_similarity(group)
     flags.add_lengths(group)
+    parser.reads("corpus_file", "queries_file", "qrels_file", "dev_queries_file", "dev_qrels_file", "data_dir")
+    parser.writes("out_data_dir", role="directory")
     parser.set_defaults(dropout=None, head_dropout=None)
     return parser
 

@@ -20,7 +20,7 @@ def parser() -> cli.Parser:
                        help="sync: training pauses and makes the next generation itself; async: run_ann_data_gen.py "
                             "makes them from its checkpoints meanwhile [sync]")
     group = parser.add_argument_group("loss")
-    flags.add_similarity(group)
+    document_flags.add_similarity(group)
     group.add_argument("--scale", type=cli.positive_float,
                        help="inverse of the temperature [20 for cosine, 1 for dot]")
     group.add_argument("--in_batch", action="store_true", help="other pairs' texts are negatives too")

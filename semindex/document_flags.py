@@ -67,6 +67,13 @@ def add_model_type(group: argparse._ArgumentGroup) -> None:
                             f"--max_seq_length 2048 means passages of {CHUNK} tokens, --max_chunks 4")
 
 
+def add_similarity(group: argparse._ArgumentGroup) -> None:
+    """`--similarity`."""
+    group.add_argument("--similarity", choices=["cosine", "dot"],
+                       help="cosine of unit vectors, or the paper's dot product behind a linear layer and a layer norm "
+                            "[cosine, or the checkpoint's]")
+
+
 def set_model_type(args: argparse.Namespace) -> None:
     """Say --model_type in this project's flags; UserError for a length that is not whole passages."""
     if not args.model_type:

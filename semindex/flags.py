@@ -221,6 +221,8 @@ def add_collection(parser: Parser, training: bool = True) -> None:
                        help="the tokenised collection, used again where it fits"
                             + (" [SAVE_DIR/collection]; alone: what prepare_collection.py made" if training else ""))
     add_lengths(group)
+    parser.reads("corpus_file", "queries_file", "qrels_file", "dev_queries_file", "dev_qrels_file")
+    parser.writes("data_dir", role="directory")
 
 
 def add_trec(group: argparse._ArgumentGroup, corpus: bool, judged: bool) -> None:
@@ -243,8 +245,6 @@ def add_lengths(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max_chunks", type=positive_int, metavar="N",
                        help="passages of --max_seq_length tokens a document is cut into at most, the best one counts "
                             "(MaxP); 1: its beginning alone (FirstP) [the checkpoint's, or 1]")
-    parser.reads("corpus_file", "queries_file", "qrels_file", "dev_queries_file", "dev_qrels_file")
-    parser.writes("data_dir", role="directory")
 
 
 def check_collection(args: argparse.Namespace) -> None:
@@ -270,13 +270,6 @@ def check_collection(args: argparse.Namespace) -> None:
                             "and --dev_qrels_file")
     elif args.qrels_file or args.dev_queries_file or args.dev_qrels_file:
         raise UserError("--qrels_file, --dev_queries_file and --dev_qrels_file go with --queries_file")
-
-
-def add_similarity(group: argparse._ArgumentGroup) -> None:
-    """`--similarity`."""
-    group.add_argument("--similarity", choices=["cosine", "dot"],
-                       help="cosine of unit vectors, or the paper's dot product behind a linear layer and a layer norm "
-                            "[cosine, or the checkpoint's]")
 
 
 def add_mining(group: argparse._ArgumentGroup) -> None:

@@ -21,6 +21,7 @@ from models.loading import create
 from models.settings import SETTINGS
 from semindex import document_flags
 from semindex.errors import UserError
+from semindex.measure import report
 from semindex.measure import trec as trec_metrics
 from semindex.measure.vectors import Dump, of_vectors
 from training.negatives import ance, generator
@@ -177,7 +178,7 @@ def dump(folder, passages, passage_ids, queries, query_ids):
 
 def measured(*words):
     args = evaluate.parser().parse_args([str(word) for word in words])
-    evaluate.check(args)
+    report.check(args)
     return of_vectors(args)
 
 

@@ -279,20 +279,20 @@ def _write(directory: str, sources: Sources, tokenizer: TextTokenizer, key: str)
 def prepare(directory: str, sources: Sources, tokenizer: TextTokenizer) -> Collection:
     """Tokenise a collection into a directory, unless it is there; every rank opens it."""
     new = on_rank_0(lambda: build(directory, sources, tokenizer))
-    return _opened(directory, "tokenised" if new else "tokenised before")
-
-
-def reopen(directory: str, tokenizer: TextTokenizer) -> Collection:
-    """Open a collection that was tokenised before, whatever it was made of; UserError for another tokenizer's."""
-    about = load(directory).about
-    if about.vocabulary and about.vocabulary != vocabulary_digest(tokenizer):
-        raise UserError(f"--data_dir {directory}: tokenised with another vocabulary than the encoder's; tokenise it "
-                        "anew with prepare_collection.py and this encoder")
-    return _opened(directory, "tokenised before")
-
-
-def _opened(directory: str, how: str) -> Collection:
     found = load(directory)
-    about = found.about
-    say(f"{directory}: {about.documents} documents, {about.passages} passages, {about.queries} queries, {how}")
+    describe(found, "tokenised" if new else "tokenised before")
     return found
+
+
+def describe(collection: Collection, how: str) -> None:
+    """Print what a collection holds."""
+    about = collection.about
+    say(f"{collection.directory}: {about.documents} documents, {about.passages} passages, {about.queries} queries, "
+        f"{how}")
+
+
+def check_vocabulary(collection: Collection, tokenizer: TextTokenizer) -> None:
+    """Raise UserError where a collection was tokenised with another vocabulary; those of before it was noted pass."""
+    if collection.about.vocabulary not in ("", vocabulary_digest(tokenizer)):
+        raise UserError(f"--data_dir {collection.directory}: tokenised with another vocabulary than the encoder's; "
+                        "tokenise it anew with prepare_collection.py and this encoder")

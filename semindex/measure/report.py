@@ -19,6 +19,23 @@ class Hits:
     longest: int
 
 
+def check(args: Namespace) -> None:
+    """Raise UserError where the flags name no files, or two kinds of them."""
+    given = [name for name in ("recall_result_file", "run_file", "vectors_dir") if getattr(args, name)]
+    if len(given) != 1:
+        raise UserError("give either --similar_text_pair and --recall_result_file, or --qrels_file and --run_file or "
+                        "--vectors_dir")
+    needed = "similar_text_pair_file" if args.recall_result_file else "qrels_file"
+    if not getattr(args, needed):
+        raise UserError(f"--{given[0]} needs --{needed}")
+    if args.candidates_file and not args.vectors_dir:
+        raise UserError("--candidates_file goes with --vectors_dir; rank_collection.py writes a run of them")
+    if args.format == "short" and (not args.recall_result_file or args.recall_num < 10):
+        raise UserError("--format short shows Recall@10 and @50 of recall_result files; it wants --recall_num >= 10")
+    if args.compare and args.fractions:
+        raise UserError("--compare prints percent; leave --fractions out")
+
+
 def check_queries(path: str, found: Container[str], asked_file: str, asked: Collection[str]) -> None:
     """Warn of queries that a file has no line for; UserError where it has one for none."""
     lacking = [query for query in asked if query not in found]

@@ -5,6 +5,7 @@ from argparse import Namespace
 
 import numpy as np
 
+from semindex import manifest
 from semindex.errors import UserError
 from semindex.measure import trec as trec_metrics
 from semindex.measure.report import check_queries
@@ -19,10 +20,11 @@ class Dump:
     """What run_ann_data_gen.py --inference wrote: vectors, memory-mapped, and ids.
 
     passages, queries: float32 [n, width]; documents: the id of each passage's document; query_ids: of each query.
-    Raises UserError for files that are missing or do not belong together.
+    trust: see manifest. Raises UserError for files that are missing, altered or do not belong together.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, trust: bool = False) -> None:
+        manifest.check(directory, "vectors", trust)
         self.passages, self.documents = _read(directory, "passages.npy", "passage_ids.txt")
         self.queries, self.query_ids = _read(directory, "queries.npy", "query_ids.txt")
         if self.passages.shape[1] != self.queries.shape[1]:
@@ -95,7 +97,7 @@ def of_vectors(args: Namespace) -> dict[str, dict[str, list[float]]]:
         warn(f"--depth {args.depth}: metrics go down to {deepest}, no more documents are ranked than the depth says")
     values = {}
     for directory in args.vectors_dir:
-        dump = Dump(directory)
+        dump = Dump(directory, args.trust_files)
         rows = [row for row, name in enumerate(dump.query_ids) if name in qrels]
         run = dump.full_run(rows, args.depth) if candidates is None else dump.rerank(rows, args.depth, candidates)
         check_queries(directory, run, args.qrels_file, qrels)

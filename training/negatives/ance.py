@@ -56,7 +56,8 @@ def refuse_scratch(args: argparse.Namespace) -> None:
 def of_prepared(args: argparse.Namespace) -> tuple[SemanticIndex, TextTokenizer, Collection]:
     """Return the encoder and the collection of --data_dir; UserError where they do not fit."""
     refuse_scratch(args)
-    about = store.load(args.data_dir).about
+    collection = store.load(args.data_dir)
+    about = collection.about
     model, tokenizer = setup.encoder(args, (), Ance.name)
     settings = model.settings
     lengths = about.lengths or [settings.max_seq_length, settings.max_query_length]
@@ -67,7 +68,9 @@ def of_prepared(args: argparse.Namespace) -> tuple[SemanticIndex, TextTokenizer,
                             "the flag out, or tokenise anew with prepare_collection.py")
         setattr(settings, flag, found)
     tokenizer = TextTokenizer(tokenizer.tokenizer, settings.max_seq_length)
-    return model, tokenizer, store.reopen(args.data_dir, tokenizer)
+    store.check_vocabulary(collection, tokenizer)
+    store.describe(collection, "tokenised before")
+    return model, tokenizer, collection
 
 
 def run(args: argparse.Namespace) -> str:

@@ -110,6 +110,7 @@ def _make(path: str, weights: str, step: int, number: int, directory: str, gener
     if loaded is None:
         return False
     encoder, tokenizer = loaded
+    store.check_vocabulary(collection, tokenizer)
     runtime.say(f"generation {number} from {path}")
     index = IndexSettings.from_flags(args)
     dev = RankingEvaluator(collection, index) if len(collection.judged(training=False)) else None
@@ -135,6 +136,7 @@ def write_vectors(args: argparse.Namespace) -> None:
     loaded = load(found[0], args, collection.about.passages) if found else None
     if loaded is None:
         raise UserError(f"--training_dir {args.training_dir}: holds no checkpoint")
+    store.check_vocabulary(collection, loaded[1])
     runtime.say(f"Loaded parameters from {found[0]}")
     # A killed run goes on: the vectors grow beside the directory, which takes its name when all is there.
     file = vector_file(args.output_dir, loaded[0], collection.passages,
