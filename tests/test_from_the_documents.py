@@ -101,7 +101,7 @@ def test_000_in_batch_negatives(clone, encoder):
     (clone / "checkpoints" / "batch_neg_v1.0.0").mkdir(parents=True)
     os.link(encoder / "model_state.pdparams", clone / "checkpoints" / "batch_neg_v1.0.0" / "model_state.pdparams")
     text = run_page("000", clone)
-    assert {"train.csv", "dev.csv", "test.csv", "corpus.csv"} == set(os.listdir(clone / "data"))
+    assert {"train.csv", "dev.csv", "test.csv", "corpus.csv", "split.json"} == set(os.listdir(clone / "data"))
     assert "train_set_file data/train.csv" in text and "saved ./checkpoints/inbatch/model_45" in text
     for flag, value in (("params_path", "checkpoints/inbatch/latest"), ("corpus_file", "data/corpus.csv")):
         assert f"--{flag} {value}" in text
