@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from semindex.errors import UserError
-from semindex.search.index import IndexSettings, VectorIndex
+from semindex.search.index import IndexSettings, VectorIndex, load_ids
 
 ROWS, COLUMNS = 256, 65_536  # queries and vectors of one matrix product
 
@@ -18,15 +18,18 @@ def best_of(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np
     """
     ids = np.broadcast_to(ids, scores.shape)
     if scores.shape[1] > k:
-        places = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        # Place k - 1 holds the last one chosen, place k the best of those that are not.
+        places = np.argpartition(-scores, (k - 1, k), axis=1)[:, : k + 1]
         chosen = np.take_along_axis(scores, places, 1)
-        # Of those that equal the last one chosen, the partition took any: the smallest ids are wanted.
-        last = chosen.min(axis=1)
-        for row in np.flatnonzero((scores >= last[:, None]).sum(axis=1) > k):
-            tied = np.flatnonzero(scores[row] >= last[row])
-            places[row] = tied[np.lexsort((ids[row, tied], -scores[row, tied]))[:k]]
-            chosen[row] = scores[row, places[row]]
-        scores, ids = chosen, np.take_along_axis(ids, places, 1)
+        cut = np.flatnonzero(chosen[:, k - 1] == chosen[:, k])
+        places, chosen = places[:, :k], chosen[:, :k]
+        for row in cut:  # of those that equal the last one, the partition took any: the smallest ids are wanted
+            equal = np.flatnonzero(scores[row] == chosen[row, -1])
+            better = places[row, chosen[row] > chosen[row, -1]]
+            lacking = k - len(better)
+            smallest = np.argpartition(ids[row, equal], lacking - 1)[:lacking]  # no sort: all may be equal
+            places[row] = np.concatenate([better, equal[smallest]])
+        scores, ids = np.take_along_axis(scores, places, 1), np.take_along_axis(ids, places, 1)
     order = np.lexsort((ids, -scores))
     return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
 
@@ -42,16 +45,20 @@ class ExactIndex(VectorIndex):
         self.rows = np.empty([0, dimension], np.float32)
         self.row_ids = np.empty(0, np.int64)
         self.count = 0
+        self.borrowed = False  # rows and ids belong to whoever built the index, who may go on using them
 
     @classmethod
     def build(cls, vectors: np.ndarray, settings: IndexSettings | None = None,
               ids: np.ndarray | None = None) -> "ExactIndex":
         """Make an index of vectors without copying them; see VectorIndex.build."""
         index = cls(vectors.shape[1], settings)
-        index.rows = vectors if vectors.dtype == np.float32 else np.asarray(vectors, np.float32)
-        index.row_ids = np.arange(len(vectors)) if ids is None else np.asarray(ids, np.int64)
-        index.count = len(vectors)
+        rows = vectors if vectors.dtype == np.float32 else np.asarray(vectors, np.float32)
+        row_ids = index._checked(rows, ids)
+        index._borrow(rows, row_ids)
         return index
+
+    def _borrow(self, rows: np.ndarray, row_ids: np.ndarray) -> None:
+        self.rows, self.row_ids, self.count, self.borrowed = rows, row_ids, len(rows), True
 
     @property
     def ids(self) -> np.ndarray:
@@ -64,11 +71,11 @@ class ExactIndex(VectorIndex):
     def _own(self, room: int) -> None:
         """See that the rows are this index's own, and that there is room for so many more."""
         wanted = self.count + room
-        if wanted > len(self.rows) or not self.rows.flags.writeable or not self.rows.flags.owndata:
+        if wanted > len(self.rows) or self.borrowed:
             size = max(wanted, 2 * self.count if room else self.count)
             rows, ids = np.empty([size, self.dimension], np.float32), np.empty(size, np.int64)
             rows[: self.count], ids[: self.count] = self.rows[: self.count], self.row_ids[: self.count]
-            self.rows, self.row_ids = rows, ids
+            self.rows, self.row_ids, self.borrowed = rows, ids, False
 
     def _add(self, vectors: np.ndarray, ids: np.ndarray) -> None:
         self._own(len(ids))
@@ -122,5 +129,10 @@ class ExactIndex(VectorIndex):
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
         if vectors.shape != (meta["count"], meta["dimension"]) or vectors.dtype != np.float32:
             raise UserError(f"{path}: holds {vectors.dtype} {list(vectors.shape)}, index.json says otherwise")
-        ids = os.path.join(directory, "ids.npy")
-        return cls.build(vectors, ids=np.load(ids, allow_pickle=False) if os.path.isfile(ids) else None)
+        row_ids = load_ids(os.path.join(directory, "ids.npy"), len(vectors))
+        if len(row_ids) != len(vectors):
+            raise UserError(f"{path}: holds {len(vectors)} vectors for {len(row_ids)} ids; build the index again with "
+                            "--rebuild_index")
+        index = cls(meta["dimension"])
+        index._borrow(vectors, row_ids)
+        return index

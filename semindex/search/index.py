@@ -1,6 +1,7 @@
 """The vector index: what every engine offers, the registry of engines, and which one is chosen. No paddle here."""
 
 import importlib
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,6 +16,8 @@ EXACT_UP_TO = 20_000
 # Of an index that is thrown away afterwards, a build pays only beyond this many queries in batches, of any corpus:
 # 32,647 where it has 100,000 texts, about 24,000 where it has millions (the same table).
 EXACT_UP_TO_QUERIES = 24_000
+MOST = 2**63 - 2  # the largest id: one more is still an int64
+BLOCK = 65_536  # vectors checked at once
 
 
 @dataclass
@@ -103,29 +106,14 @@ class VectorIndex(ABC):
         negative one, and vectors of another width or that are not finite.
         """
         vectors = np.ascontiguousarray(vectors, np.float32)
-        self._check(vectors)
-        own = self.ids
-        if ids is None:
-            first = int(own[-1]) + 1 if len(own) else 0
-            ids = np.arange(first, first + len(vectors))
-        ids = np.asarray(ids, np.int64)
-        if ids.shape != (len(vectors),):
-            raise UserError(f"{len(vectors)} vectors for ids of shape {list(ids.shape)}")
-        if len(ids) and ids.min() < 0:
-            raise UserError(f"the id {ids.min()} is negative; ids are whole numbers from 0 up")
-        there = ids[np.isin(ids, own)] if len(own) else ids[:0]
-        if len(there) or len(np.unique(ids)) < len(ids):
-            raise UserError(f"the id {there[0] if len(there) else 'of two vectors'} is in the index already; "
-                            "remove it first")
-        if not np.isfinite(vectors).all():
-            raise UserError("a vector is not finite: the encoder is damaged")
+        ids = self._checked(vectors, ids)
         if len(ids):
             self._add(vectors, ids)
         return ids
 
     def remove(self, ids: np.ndarray) -> None:
         """Remove vectors by their ids. Raises UserError, and removes none, for an id that is not there."""
-        ids = np.unique(np.asarray(ids, np.int64))
+        ids = np.unique(_whole(ids))
         lacking = ids[~np.isin(ids, self.ids)]
         if len(lacking):
             raise UserError(f"the id {lacking[0]} is not in the index")
@@ -138,7 +126,7 @@ class VectorIndex(ABC):
         Raises UserError for queries of another width.
         """
         self._check(queries)
-        k = min(k, len(self))
+        k = max(0, min(k, len(self)))
         if not k or not len(queries):
             return np.empty([len(queries), k], np.int64), np.empty([len(queries), k], np.float32)
         return self._search(np.ascontiguousarray(queries, np.float32), k)
@@ -149,10 +137,57 @@ class VectorIndex(ABC):
 
         return ExactIndex.build(self.vectors_of(self.ids), ids=self.ids)
 
+    def _checked(self, vectors: np.ndarray, ids: np.ndarray | None) -> np.ndarray:
+        """Return the ids that vectors may be added under, int64 [n]; UserError as `add` says."""
+        self._check(vectors)
+        own = self.ids
+        if ids is None:
+            first = int(own[-1]) + 1 if len(own) else 0
+            ids = np.arange(first, first + len(vectors), dtype=np.int64)
+        else:
+            ids = _whole(ids)
+        if ids.shape != (len(vectors),):
+            raise UserError(f"{len(vectors)} vectors need as many ids, not {list(ids.shape)}")
+        if len(ids) and ids.min() < 0:
+            raise UserError(f"the id {ids.min()} is negative; ids are whole numbers from 0 up")
+        ordered = np.sort(ids)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twice):
+            raise UserError(f"the id {twice[0]} stands twice among those to add; ids must differ")
+        there = ids[np.isin(ids, own)]
+        if len(there):
+            raise UserError(f"the id {there[0]} is in the index already; remove it first")
+        for start in range(0, len(vectors), BLOCK):
+            if not np.isfinite(vectors[start : start + BLOCK]).all():
+                raise UserError("a vector is not finite: the encoder is damaged")
+        return ids
+
     def _check(self, vectors: np.ndarray) -> None:
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
             raise UserError(f"vectors of shape {list(vectors.shape)} for an index of width {self.dimension}; "
                             "was the index built with another encoder?")
+
+
+def _whole(ids: Any) -> np.ndarray:
+    """Return ids as int64; UserError where they are no whole numbers: a cast would make others of them."""
+    given = np.asarray(ids)
+    if given.size and (given.dtype.kind not in "iu" or given.dtype == np.uint64 and given.max() > MOST):
+        raise UserError(f"ids of type {given.dtype}: ids are whole numbers from 0 to {MOST}")
+    return given.astype(np.int64, copy=False)
+
+
+def load_ids(path: str, default: int) -> np.ndarray:
+    """Return the ids that an engine saved, int64 [n]; without the file those of an index that never changed.
+
+    default: how many that index holds. Raises UserError for a file of another kind.
+    """
+    if not os.path.isfile(path):
+        return np.arange(default, dtype=np.int64)
+    ids = np.load(path, allow_pickle=False)
+    if ids.ndim != 1 or ids.dtype != np.int64:
+        raise UserError(f"{path}: holds {ids.dtype} {list(ids.shape)}, no ids; build the index again with "
+                        "--rebuild_index")
+    return ids
 
 
 # Engines by name: where the class is, so that none is imported before it is asked for.
