@@ -46,7 +46,8 @@ def main() -> None:
     texts: dict[str, None] = {}
     for path in train_files:
         rows, lines = read_table(path, (1, 2, 3), args.skip_bad_lines)
-        width = 2 if numbers(rows) is not None else 3  # a third column of numbers is a label, not a text
+        rows, labels = numbers(rows, lines, args.skip_bad_lines)
+        width = 3 if labels is None else 2  # a label is no text
         texts.update(dict.fromkeys(text for row in rows for text in row[:width]))
         print(f"{path}: {len(rows)} lines{lines.notes()}")
     for path in pairs_files:

@@ -1,7 +1,9 @@
 import gzip
+from argparse import Namespace
 
 import numpy as np
 import pytest
+from conftest import fail
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +11,7 @@ from data import Neighbours, TrainingSet, deal_without_duplicates
 from semindex.errors import UserError
 from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.ragged import Ragged
-from semindex.text.tables import ReadReport, group_pairs, read_rows, read_table
+from semindex.text.tables import ReadReport, group_pairs, numbers, read_pairs, read_rows, read_table
 
 
 def write(tmp_path, content, name="f.csv"):
@@ -213,3 +215,57 @@ def test_read_rows_streams(tmp_path):
     assert next(rows) == (1, ["a", "b"])
     with pytest.raises(UserError):
         next(rows)
+
+
+def labelled(tmp_path, *third):
+    return write(tmp_path, "".join(f"q{i}\tp{i}\t{label}\n" for i, label in enumerate(third)))
+
+
+def test_a_mostly_numeric_third_column_is_labels_and_the_odd_line_an_error(tmp_path):
+    """A label-0 pair must not count as a positive because one line of the file is no number."""
+    assert [row[0] for row in read_pairs(labelled(tmp_path, 1, 0, "0.5", "-1"))[0]] == ["q0", "q2"]
+    for third, message in ((("label", 1, 0), r":1: the label 'label' is no number.*a header\?"),
+                           (("label", 0), r":1: the label 'label' is no number.*a header\?"),
+                           ((1, 0, "x", 1), r":3: the label 'x' is no number, but the third column of 3 of 4 lines"),
+                           ((1, "nan", 0), r":2: the label 'nan'"), ((1, "inf", 0), r":2: the label 'inf'")):
+        path = labelled(tmp_path, *third)
+        with pytest.raises(UserError, match=message):
+            read_pairs(path)
+        rows, lines = read_pairs(path, skip_bad_lines=True) if 1 in third else ([], None)
+        assert all(row[2] == "1" for row in rows) and (lines is None or lines.bad == 1)
+
+
+def test_the_line_of_an_odd_label_counts_what_was_skipped_before_it(tmp_path):
+    path = write(tmp_path, "\na\tb\t1\n\nc\td\n\ne\tf\tx\ng\th\t0\ni\tj\t1\n")
+    with pytest.raises(UserError, match=":4: 2 columns"):
+        read_pairs(path)
+    rows, lines = read_table(path, (2, 3), skip_bad_lines=True)
+    with pytest.raises(UserError, match=":6: the label 'x'"):
+        numbers(rows, lines)
+    rows, labels = numbers(rows, lines, skip_bad_lines=True)
+    assert [row[0] for row in rows] == ["a", "g", "i"] and labels.tolist() == [1, 0, 1]
+    assert lines.bad == 2 and lines.rows == 3 and list(lines.places) == [2, 7, 8]
+
+
+def test_texts_of_which_some_are_numbers_stay_texts(tmp_path):
+    for third in (("12306", "客服", "热线"), ("95588", "客服"), ("nan", "inf"), ("客服",)):
+        rows, lines = read_table(labelled(tmp_path, *third), (3,))
+        assert numbers(rows, lines) == (rows, None)
+
+
+def test_every_reader_of_labels_refuses_the_odd_line(tmp_path):
+    """Training, its dev file and the corpus' maker ask the same function."""
+    from training import setup
+
+    path = labelled(tmp_path, "label", 1, 0, 1)
+    args = Namespace(train_set_file=path, dev_set_file=path, skip_bad_lines=False)
+    for read in (lambda: setup.read_samples(args, (2, 3)), lambda: setup.dev_evaluation(args, [])):
+        with pytest.raises(UserError, match=":1: the label 'label' is no number"):
+            read()
+    error = fail("generate_recall.py", "--train_set_file", path, "--similar_text_pair", path, "--output_file",
+                 tmp_path / "corpus.csv")
+    assert f"{path}:1: the label 'label' is no number" in error and not (tmp_path / "corpus.csv").exists()
+    args.skip_bad_lines = True
+    with pytest.raises(UserError, match="the third column holds numbers, which look like labels"):
+        setup.read_samples(args, (2, 3))
+    assert setup.dev_evaluation(args, []).labels.tolist() == [1, 0, 1]

@@ -41,7 +41,8 @@ def schedule(args: argparse.Namespace) -> Schedule:
 def read_samples(args: argparse.Namespace, columns: tuple[int, ...]) -> list[list[str]]:
     """Read the training file; UserError for labelled pairs, which are another script's."""
     samples, lines = read_table(args.train_set_file, columns, args.skip_bad_lines)
-    if numbers(samples) is not None:
+    samples, labels = numbers(samples, lines, args.skip_bad_lines)
+    if labels is not None:
         raise UserError(f"{args.train_set_file}: the third column holds numbers, which look like labels, not hard "
                         "negatives; keep the first two columns of the pairs that match")
     runtime.say(f"{args.train_set_file}: {len(samples)} samples of {len(samples[0])} columns{lines.notes()}")
@@ -113,7 +114,7 @@ def dev_evaluation(args: argparse.Namespace, samples: list[list[str]]) -> Evalua
                 raise UserError(f"--{flag} needs --dev_set_file")
         return None
     pairs, lines = read_table(args.dev_set_file, (2, 3), args.skip_bad_lines)
-    labels = numbers(pairs)
+    pairs, labels = numbers(pairs, lines, args.skip_bad_lines)
     if labels is not None:
         runtime.say(f"{args.dev_set_file}: {len(pairs)} labelled pairs{lines.notes()}, "
                     "Spearman's correlation with their cosines")

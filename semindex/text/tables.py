@@ -1,12 +1,15 @@
 """Tab-separated text files to checked rows. Formats and errors as docs/data.md says."""
 
+import array
 import gzip
+import itertools
+import math
 import os
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -18,13 +21,17 @@ SHAPES = {1: "one text a line", 2: "text<TAB>text", 3: "query<TAB>positive<TAB>h
 
 @dataclass
 class ReadReport:
-    """What reading a file met beside its rows: the file, and how many lines were passed over."""
+    """What reading a file met beside its rows: the file, and how many lines were passed over.
+
+    places: the line number of each row that read_table returned.
+    """
 
     path: str
     blank: int = 0
     bad: int = 0
     rows: int = 0
     unlike: int = 0
+    places: "array.array[int]" = field(default_factory=lambda: array.array("q"), repr=False)
 
     def notes(self) -> str:
         """Return ', 2 blank lines skipped' or the like, '' where there is nothing to tell."""
@@ -101,27 +108,60 @@ def read_table(path: str, columns: Sequence[int], skip_bad_lines: bool = False) 
             raise UserError(f"{path}:{number}: {len(fields)} columns, but the lines before have {len(rows[0])}; "
                             "mend the line or pass --skip_bad_lines")
         rows.append(fields)
+        lines.places.append(number)
     (usual, count), = Counter(map(len, rows)).most_common(1)
     if count < len(rows):
-        lines.bad += len(rows) - count
-        lines.rows = count
-        rows = [fields for fields in rows if len(fields) == usual]
+        rows = _keep(rows, lines, [len(fields) == usual for fields in rows])
     return rows, lines
 
 
-def numbers(rows: Sequence[Sequence[str]]) -> np.ndarray | None:
-    """Return the third column as float64 [rows], None where there is none or it is text."""
+def _keep(rows: list[list[str]], lines: ReadReport, good: Sequence[bool]) -> list[list[str]]:
+    """Return the good rows; the others count as malformed."""
+    lines.bad += len(rows) - sum(good)
+    lines.rows = sum(good)
+    lines.places = array.array("q", itertools.compress(lines.places, good))
+    return list(itertools.compress(rows, good))
+
+
+def _number(text: str) -> float:
+    """Return the finite number that a text is, nan for another text."""
     try:
-        return np.array([float(row[2]) for row in rows]) if len(rows[0]) == 3 else None
+        value = float(text)
     except ValueError:
-        return None
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def numbers(rows: list[list[str]], lines: ReadReport,
+            skip_bad_lines: bool = False) -> tuple[list[list[str]], np.ndarray | None]:
+    """Return the rows of read_table and their labels: the third column as float64 [rows], None where it is text.
+
+    A third column is labels where more than half of it is numbers, not counting a first line that may be a header.
+    Raises UserError with file:line for a line of such a file that has no number there; with skip_bad_lines it counts as
+    malformed and is left out.
+    """
+    if len(rows[0]) != 3:
+        return rows, None
+    labels = np.array([_number(row[2]) for row in rows])
+    good = np.isfinite(labels)
+    body = good if good[0] or len(rows) == 1 else good[1:]
+    if 2 * body.sum() <= len(body):
+        return rows, None
+    if not good.all():
+        odd = int(np.flatnonzero(~good)[0])
+        if not skip_bad_lines:
+            header = "; a header? Remove it" if odd == 0 else "; mend the line"
+            raise UserError(f"{lines.path}:{lines.places[odd]}: the label '{rows[odd][2]}' is no number, but the third "
+                            f"column of {good.sum()} of {len(rows)} lines is{header} or pass --skip_bad_lines")
+        rows, labels = _keep(rows, lines, good.tolist()), labels[good]
+    return rows, labels
 
 
 def read_pairs(path: str, columns: Sequence[int] = (2, 3),
                skip_bad_lines: bool = False) -> tuple[list[list[str]], ReadReport]:
     """Read evaluation pairs as read_table does; of labelled pairs, a number in the third column, those above 0."""
     rows, lines = read_table(path, columns, skip_bad_lines)
-    labels = numbers(rows)
+    rows, labels = numbers(rows, lines, skip_bad_lines)
     if labels is not None:
         lines.unlike = int((labels <= 0).sum())
         rows = [row for row, label in zip(rows, labels) if label > 0]
