@@ -1,5 +1,7 @@
 """Metrics of runs, equal to those of other libraries, ties and grades included."""
 
+import re
+
 import numpy as np
 import pytest
 from conftest import fail, succeed
@@ -76,9 +78,11 @@ def test_scores_that_32_bits_cannot_tell_apart_are_no_ties():
 
 
 def test_unknown_metrics_are_named():
-    for name in ("bleu", "recall", "ndcg@x", "mrr@0"):
-        with pytest.raises(UserError, match=f"--metrics {name}: unknown"):
+    for name in ("bleu", "recall", "ndcg@x", "mrr@0", "mrr@²", "mrr@٣", "ndcg@" + "9" * 30, "ndcg@" + "9" * 5000, "map@-1",
+                 "hole@+1", "recall@1_0", "mrr@ 1", "mrr@1\n"):
+        with pytest.raises(UserError, match=re.escape(f"--metrics {name}: unknown")):
             trec_metrics.check([name])
+    trec_metrics.check(["mrr@1", "ndcg@010", "hole@999999999"])
 
 
 def test_intervals_cover_and_the_test_tells_apart():

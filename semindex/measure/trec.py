@@ -1,5 +1,6 @@
 """Metrics of TREC runs against graded judgements, through ir-measures (trec_eval). No paddle here."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,10 +14,10 @@ THEIRS = {"mrr": "RR", "recall": "R", "ndcg": "nDCG", "map": "AP", "precision": 
 
 def _parse(name: str) -> tuple[str, int | None]:
     kind, at, depth = name.partition("@")
-    if kind not in (*THEIRS, "hole") or at and not (depth.isdigit() and int(depth)) or not at and kind in (
+    if kind not in (*THEIRS, "hole") or at and not re.fullmatch("0*[1-9][0-9]{0,8}", depth) or not at and kind in (
             "recall", "precision"):
-        raise UserError(f"--metrics {name}: unknown; known are {', '.join(f'{kind}@K' for kind in (*THEIRS, 'hole'))}, "
-                        "and mrr, ndcg, map and hole without @K")
+        raise UserError(f"--metrics {name}: unknown; known are {', '.join(f'{kind}@K' for kind in (*THEIRS, 'hole'))} "
+                        "with K from 1 to 999999999, and mrr, ndcg, map and hole without @K")
     return kind, int(depth) if at else None
 
 
