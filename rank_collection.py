@@ -40,7 +40,7 @@ def main() -> None:
     from models import loading
     from models.encoders import fast_encoder
     from semindex.collection import sources, store
-    from semindex.collection.ranking import make_ranker
+    from semindex.collection.ranking import check_candidates, make_ranker
     from semindex.measure.trec import ordered
     from semindex.search.index import IndexSettings
     from semindex.search.recall_files import check_outputs
@@ -61,6 +61,8 @@ def main() -> None:
             directory = runtime.share(stack.enter_context(tempfile.TemporaryDirectory()) if runtime.rank() == 0 else "")
             directory = os.path.join(directory, "collection")
         collection = store.prepare(directory, data_from, tokenizer)
+        if candidates is not None:
+            runtime.on_rank_0(lambda: check_candidates(collection, candidates, args.candidates_file))
         encoder, _ = fast_encoder(model, tokenizer, args.engine, collection.about.passages, args.batch_size)
         queries = np.arange(collection.about.queries)
         ranker = make_ranker(collection, encoder, queries, IndexSettings.from_flags(args))

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import paddle
 import pytest
-from conftest import ROOT, SUBJECTS, fail, launch, succeed
+from conftest import ROOT, SUBJECTS, fail, launch, run, succeed
 
 from semindex.collection import store as collections
 from training.negatives.generations import Generations
@@ -173,8 +173,10 @@ def test_a_collection_is_trained_on_ranked_and_measured(trec, tmp_path):
     assert (tmp_path / "full").read_text() == (tmp_path / "again").read_text()
     lines = [line.split() for line in (tmp_path / "full").read_text().splitlines()]
     some = {(q, d): s for q, _, d, rank, s, _ in lines if int(rank) % 3 == 0}
-    (tmp_path / "candidates").write_text("".join(f"{q}\t{d}\n" for q, d in reversed(some)) + "d0\tD0-3\n")
-    succeed(*ranking, "--params_path", best, "--run_file", tmp_path / "reranked", "--candidates_file", tmp_path / "candidates")
+    (tmp_path / "candidates").write_text("".join(f"{q} 0 {d} 1 0.5 x\n" for q, d in [*reversed(some), ("d0", "D0-3")]))
+    done = run(*ranking, "--params_path", best, "--run_file", tmp_path / "reranked", "--candidates_file",
+               tmp_path / "candidates")
+    assert done.returncode == 0 and "are not in the collection or have no text" in done.stderr, done.stderr
     again = [line.split() for line in (tmp_path / "reranked").read_text().splitlines()]
     assert {(q, d) for q, _, d, *_ in again} == set(some)
     for q, _, d, _, s, _ in again:

@@ -8,6 +8,7 @@ import pytest
 
 from models.loading import create
 from semindex.collection import store as collections
+from semindex.collection.ranking import check_candidates
 from semindex.collection.store import Sources, split_long
 from semindex.errors import UserError
 from semindex.text import trec
@@ -61,6 +62,60 @@ def test_runs_and_candidates(tmp_path):
     (tmp_path / "twice").write_text("q1 Q0 D1 1 2 x\nq1 Q0 D1 2 1 x\n", encoding="utf-8")
     with pytest.raises(UserError, match="twice:2: the query q1 ranks D1 twice"):
         trec.read_run(str(tmp_path / "twice"))
+
+
+@pytest.mark.parametrize("line", ["q1 0 D2 1 1.5 me", "q1\t0\tD2\t1\t1.5\tme", "q1 Q0 D2 1 1.5 me",
+                                  "q1\tQ0 D2 1\t1.5 me", "q1 ITER D2 1 -1e3 me"])
+def test_candidates_of_a_run_with_any_second_column(tmp_path, line):
+    """Once `0` for `Q0` made pairs of query and `0` of it, and the run was empty."""
+    (tmp_path / "run").write_text(f"{line}\n{line.replace('D2', 'D1')}\n")
+    assert trec.read_candidates(str(tmp_path / "run")) == {"q1": ["D2", "D1"]}
+
+
+def test_candidates_of_two_kinds_are_refused(tmp_path):
+    (tmp_path / "run").write_text("q1 0 D2 1 1.5 me\nq1 0 D1 2 me\nq1 0 D3 3 0.5 me\n")
+    with pytest.raises(UserError, match="run:2: is no line of query Q0 document rank score name"):
+        trec.read_candidates(str(tmp_path / "run"))
+    assert trec.read_candidates(str(tmp_path / "run"), skip_bad_lines=True) == {"q1": ["D2", "D3"]}
+    (tmp_path / "pairs").write_text("q1\tD2\t标题 3 有 0.5\t文\nq1\tD 3\n")
+    with pytest.raises(UserError, match="pairs:2: is no line of query<TAB>document, or a TREC run"):
+        trec.read_candidates(str(tmp_path / "pairs"))
+    assert trec.read_candidates(str(tmp_path / "pairs"), skip_bad_lines=True) == {"q1": ["D2"]}
+
+
+@pytest.mark.parametrize("name", ["D 1", "D\u30001", "D\xa01"])
+def test_ids_with_white_space_are_refused_where_they_are_read(tmp_path, name):
+    """A run sets its columns apart by white space: one written with such ids cannot be read."""
+    (tmp_path / "f").write_text(f"D0\t甲 乙\n{name}\t丙\n", encoding="utf-8")
+    for read in (trec.read_queries, lambda *flags: list(trec.read_documents(flags[0], "|", *flags[1:]))):
+        with pytest.raises(UserError, match=f"f:2: the id '{name}' holds white space"):
+            read(str(tmp_path / "f"))
+        assert read(str(tmp_path / "f"), True) == [("D0", "甲 乙")]
+
+
+@pytest.mark.parametrize("grade", ["9223372036854775808", "-9223372036854775809", "100000000", "9" * 5000, "٣", "1_0", "1.0"])
+def test_grades_out_of_bounds_are_named(tmp_path, grade):
+    (tmp_path / "qrels").write_text(f"q1 0 D1 -1\nq1 0 D2 {grade}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"qrels:2: the grade '.*' is no whole number from -1000000 to 1000000"):
+        trec.read_qrels(str(tmp_path / "qrels"))
+    assert trec.read_qrels(str(tmp_path / "qrels"), skip_bad_lines=True) == {"q1": {"D1": -1}}
+
+
+def test_candidates_that_cannot_be_ranked_are_named(tmp_path, tokenizer, capsys):
+    """None known made an empty run with status 0, some unknown went without a word."""
+    collections.build(str(tmp_path / "c"), sources(), tokenizer)
+    found = collections.load(str(tmp_path / "c"))
+    with pytest.raises(UserError, match="top: none of its 2 queries is one of the collection's 3 .the first: q8"):
+        check_candidates(found, {"q8": ["D1"], "q9": ["D2"]}, "top")
+    with pytest.raises(UserError, match="top: none of its 2 documents is in the collection with a text .the first: D3"):
+        check_candidates(found, {"q1": ["D9"], "q2": ["D3"], "d1": []}, "top")  # D3 has no text
+    assert capsys.readouterr().err.splitlines()[1:] == []
+    check_candidates(found, {"q1": ["D1", "D9"], "q2": ["D2", "D3"], "q9": ["D8"]}, "top")
+    assert [line.removeprefix("warning: ") for line in capsys.readouterr().err.splitlines()] == [
+        "top: 1 of its 3 queries are not in the collection, 1 of the collection's 3 have no candidates and get no line",
+        "top: 2 of 4 documents are not in the collection or have no text and are passed over (the first: D3)"]
+    check_candidates(found, {name: ["D1"] for name in ("q1", "q2", "d1")}, "top")
+    assert capsys.readouterr().err == ""
 
 
 def test_long_texts_are_cut_into_passages():

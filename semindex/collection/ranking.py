@@ -8,6 +8,8 @@ from semindex.collection.store import Collection
 from semindex.encode.encoder import encode
 from semindex.encode.text_encoder import TextEncoder
 from semindex.encode.vector_file import VectorFile
+from semindex.errors import UserError
+from semindex.runtime import warn
 from semindex.search.index import IndexSettings, VectorIndex, build_index
 
 
@@ -67,7 +69,7 @@ class Ranker:
         """Return {query id: {document id: score}}, the `depth` best of each query.
 
         candidates: where given, documents to rank for each query id, instead of all; those without a text or unknown
-        to the collection are passed over.
+        to the collection are passed over, see check_candidates.
         """
         names = self.collection.query_ids.some(queries)
         if candidates is None:
@@ -94,6 +96,32 @@ class Ranker:
             order = np.lexsort((documents, -values))[:depth]
             found[row, : len(order)], scores[row, : len(order)] = documents[order], values[order]
         return found, scores
+
+
+def check_candidates(collection: Collection, candidates: dict[str, list[str]], path: str) -> None:
+    """Warn of candidates that cannot be ranked; UserError where none can: they are of another collection.
+
+    path: their file, for the messages.
+    """
+    queries = set(collection.query_ids)
+    asked = [query for query in candidates if query in queries]
+    if not asked:
+        raise UserError(f"{path}: none of its {len(candidates)} queries is one of the collection's {len(queries)} (the "
+                        f"first: {next(iter(candidates))}); was it written for others?")
+    lacking = len(queries) - len(asked)
+    if len(asked) < len(candidates) or lacking:
+        warn(f"{path}: {len(candidates) - len(asked)} of its {len(candidates)} queries are not in the collection, "
+             f"{lacking} of the collection's {len(queries)} have no candidates and get no line")
+    wanted = {name for query in asked for name in candidates[query]}
+    first = collection.first_passage
+    known = {name for number, name in enumerate(collection.document_ids)
+             if name in wanted and first[number + 1] > first[number]}
+    if not known:
+        raise UserError(f"{path}: none of its {len(wanted)} documents is in the collection with a text (the first: "
+                        f"{min(wanted)}); was it written for others?")
+    if len(known) < len(wanted):
+        warn(f"{path}: {len(wanted) - len(known)} of {len(wanted)} documents are not in the collection or have no text "
+             f"and are passed over (the first: {min(wanted - known)})")
 
 
 def make_ranker(collection: Collection, encoder: TextEncoder, queries: np.ndarray, settings: IndexSettings,

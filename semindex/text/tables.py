@@ -55,13 +55,14 @@ def open_binary(path: str) -> BinaryIO:
 
 
 def read_rows(path: str, columns: Sequence[int], skip_bad_lines: bool = False, lines: ReadReport | None = None,
-              what: str = "", may_lack: bool = False) -> Iterator[tuple[int, list[str]]]:
+              what: str = "", may_lack: bool = False, ids: int = 0) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, fields) of a tab-separated UTF-8 file, fields stripped of outer white space.
 
-    columns: the numbers of fields a line may have. may_lack: all but the first may be empty. A byte-order mark, CRLF
-    and blank lines are tolerated.
-    Raises UserError with file:line for another shape, an empty field or invalid UTF-8 (counted and skipped
-    with skip_bad_lines), and for a file that has no line left.
+    columns: the numbers of fields a line may have. may_lack: all but the first may be empty. ids: so many fields at the
+    front are ids, without white space: a run, whose columns it sets apart, could not be read again. A byte-order mark,
+    CRLF and blank lines are tolerated.
+    Raises UserError with file:line for another shape, an empty field, an id with white space or invalid UTF-8 (counted
+    and skipped with skip_bad_lines), and for a file that has no line left.
     """
     lines = lines or ReadReport(path)
     what = what or " or ".join(SHAPES[n] for n in columns)
@@ -84,7 +85,9 @@ def read_rows(path: str, columns: Sequence[int], skip_bad_lines: bool = False, l
                     fault(f"invalid UTF-8 at byte {error.start + 1}{hint}")
                     continue
                 fields = [text.strip() for text in line.split("\t")]
-                if len(fields) in columns and (all(fields) or may_lack and fields[0]):
+                if any(len(name.split()) > 1 for name in fields[:ids]):
+                    fault(f"the id '{next(name for name in fields[:ids] if len(name.split()) > 1)}' holds white space")
+                elif len(fields) in columns and (all(fields) or may_lack and fields[0]):
                     lines.rows += 1
                     yield number, fields
                 elif not line.strip():

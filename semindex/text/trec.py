@@ -1,5 +1,6 @@
 """Collections, queries, judgements and runs as TREC and MS MARCO write them. No paddle here."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from semindex.errors import UserError
@@ -9,22 +10,23 @@ from semindex.text.tables import ReadReport, read_rows
 Qrels = dict[str, dict[str, int]]
 Run = dict[str, dict[str, float]]
 DOCUMENT = "id<TAB>text, or id<TAB>url<TAB>title<TAB>body"
+GRADES = 1_000_000  # trec_eval's tables grow with the largest grade: one of 10^8 ends the process
 
 
 def read_documents(path: str, separator: str, skip_bad_lines: bool = False,
                    lines: ReadReport | None = None) -> Iterator[tuple[str, str]]:
     """Yield (id, text) of a file of id<TAB>text or id<TAB>url<TAB>title<TAB>body, the text may be empty.
 
-    separator: stands between url, title and body in the text. Raises UserError as data.read_rows does.
+    separator: stands between url, title and body in the text. Raises UserError as read_rows does.
     """
-    for _, (name, *parts) in read_rows(path, (2, 4), skip_bad_lines, lines, DOCUMENT, may_lack=True):
+    for _, (name, *parts) in read_rows(path, (2, 4), skip_bad_lines, lines, DOCUMENT, may_lack=True, ids=1):
         yield name, f" {separator} ".join(part for part in parts if part)
 
 
 def read_queries(path: str, skip_bad_lines: bool = False) -> list[tuple[str, str]]:
     """Return (id, text) of a file of id<TAB>text; UserError for an id that stands twice."""
     seen: dict[str, str] = {}
-    for number, (name, text) in read_rows(path, (2,), skip_bad_lines, what="id<TAB>query"):
+    for number, (name, text) in read_rows(path, (2,), skip_bad_lines, what="id<TAB>query", ids=1):
         if name in seen:
             raise UserError(f"{path}:{number}: the id {name} stands twice")
         seen[name] = text
@@ -48,11 +50,11 @@ def read_qrels(path: str, skip_bad_lines: bool = False) -> Qrels:
     what = "query document, or query 0 document grade"
     for number, words in _words(path, (2, 4), what, skip_bad_lines):
         query, document, grade = (*words, "1") if len(words) == 2 else (words[0], words[2], words[3])
-        try:
+        if re.fullmatch(r"[+-]?[0-9]{1,7}", grade) and abs(int(grade)) <= GRADES:
             qrels.setdefault(query, {})[document] = int(grade)
-        except ValueError:
-            if not skip_bad_lines:
-                raise UserError(f"{path}:{number}: the grade '{grade}' is no whole number") from None
+        elif not skip_bad_lines:
+            raise UserError(f"{path}:{number}: the grade '{grade}' is no whole number from -{GRADES} to {GRADES}; mend "
+                            "the line or pass --skip_bad_lines")
     return qrels
 
 
@@ -75,17 +77,36 @@ def read_run(path: str, skip_bad_lines: bool = False) -> Run:
     return run
 
 
+def _of_run(fields: list[str]) -> list[str]:
+    """Return the six words of a line of a run, whatever its second one is; [] for a line of another kind."""
+    words = " ".join(fields).split()
+    if len(words) != 6 or len(fields) not in (1, 6) and words[1] != "Q0":
+        return []
+    try:
+        int(words[3]), float(words[4])
+    except ValueError:
+        return []
+    return words
+
+
 def read_candidates(path: str, skip_bad_lines: bool = False) -> dict[str, list[str]]:
-    """Return {query id: document ids} of a TREC run, or of lines that begin with query<TAB>document (MS MARCO)."""
+    """Return {query id: document ids} of a TREC run, or of lines that begin with query<TAB>document (MS MARCO).
+
+    The first line says which: the rank and the score of a run are numbers. Raises UserError with file:line for a later
+    line of the other kind.
+    """
     found: dict[str, dict[str, None]] = {}
-    what = "query<TAB>document, or a TREC run"
+    what, is_run = "query<TAB>document, or a TREC run", None
     for number, fields in read_rows(path, range(1, 100), skip_bad_lines, what=what, may_lack=True):
-        words = fields if len(fields) > 1 else fields[0].split()
-        if len(words) == 6 and words[1] == "Q0":
-            words = [words[0], words[2]]
-        if len(words) < 2:
-            raise UserError(f"{path}:{number}: one column; expected {what}")
-        found.setdefault(words[0], {})[words[1]] = None
+        run, pair = _of_run(fields), fields if len(fields) > 1 else fields[0].split()
+        if is_run is None:
+            is_run = bool(run)
+        words = [run[0], run[2]] if is_run and run else [] if is_run else pair[:2]
+        if len(words) == 2 and all(len(word.split()) == 1 for word in words):
+            found.setdefault(words[0], {})[words[1]] = None
+        elif not skip_bad_lines:
+            kind = "query Q0 document rank score name, as the lines before" if is_run else what
+            raise UserError(f"{path}:{number}: is no line of {kind}; mend the line or pass --skip_bad_lines")
     return {query: list(documents) for query, documents in found.items()}
 
 
