@@ -6,8 +6,7 @@ from semindex import cli, flags
 def parser() -> cli.Parser:
     """Return the command line."""
     parser = cli.Parser(__doc__)
-    parser.add_argument("--corpus_file", required=True, metavar="FILE", help="texts to recall from, one a line")
-    flags.add_pairs(parser)
+    flags.add_recall_inputs(parser)
     flags.add_result_file(parser)
     flags.add_bad_lines(parser)
     parser.add_argument("--recall_num", type=cli.positive_int, default=50, metavar="N",
@@ -16,22 +15,21 @@ def parser() -> cli.Parser:
                         help="bigram: characters and pairs of neighbours; word: words by jieba [bigram]")
     parser.add_argument("--k1", type=cli.nonnegative, default=1.5, help="saturation of term frequency [1.5]")
     parser.add_argument("--b", type=cli.fraction, default=0.75, help="weight of text length [0.75]")
-    parser.reads("corpus_file")
     return parser
 
 
 def main() -> None:
     """Index, search, write."""
     args = parser().parse_args()
+    flags.check_recall_inputs(args)
     from semindex.search.keyword import Bm25
-    from semindex.search.recall_files import read_inputs, write_result
+    from semindex.search.recall_files import pairs_of, read_inputs, write_results
 
-    queries, corpus = read_inputs(args)
-    index = Bm25(corpus.slice(0, len(corpus)), args.tokens, args.k1, args.b, args.corpus_file)
-    found, scores = index.search(queries, args.recall_num)
-    rows = ((query, [(corpus[i], score) for i, score in zip(ids, values) if score > 0])
-            for query, ids, values in zip(queries, found.tolist(), scores.tolist()))
-    write_result(args, rows)
+    inputs = read_inputs(args)
+    texts = inputs.corpus.slice(0, len(inputs.corpus))
+    index = Bm25(texts, args.tokens, args.k1, args.b, args.corpus_file)
+    found = pairs_of(*index.search(inputs.queries, args.recall_num))
+    write_results(args, inputs, [[(text, score) for text, score in row if score > 0] for row in found], "bm25")
 
 
 if __name__ == "__main__":

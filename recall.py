@@ -8,8 +8,7 @@ def parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     flags.add_device(parser)
     flags.add_checkpoint(parser)
-    parser.add_argument("--corpus_file", required=True, metavar="FILE", help="texts to recall from, one a line")
-    flags.add_pairs(parser)
+    flags.add_recall_inputs(parser)
     flags.add_result_file(parser)
     flags.add_engine(parser)
     flags.add_bad_lines(parser)
@@ -20,10 +19,6 @@ def parser() -> cli.Parser:
     parser.add_argument("--rebuild_index", action="store_true", help="replace the index of --index_dir")
     parser.add_argument("--report_index_recall", action="store_true",
                         help="compare the index with exact search on up to 1,000 queries")
-    parser.add_argument("--trec_run_file", metavar="FILE",
-                        help="write a TREC run too; ids count the distinct queries and the texts from 1, in file order")
-    parser.reads("corpus_file")
-    parser.writes("trec_run_file")
     parser.writes("index_dir", role="directory")
     return parser
 
@@ -31,6 +26,7 @@ def parser() -> cli.Parser:
 def main() -> None:
     """Encode, index, search, write."""
     args = parser().parse_args()
+    flags.check_recall_inputs(args)
     from semindex import runtime
 
     runtime.start(args.device, args.seed)
@@ -38,14 +34,15 @@ def main() -> None:
     from models import loading
     from models.encoders import fast_encoder
     from semindex.encode.encoder import encode, report_cut, vector_file
-    from semindex.search.recall_files import ranked, read_inputs, write_result
-    from semindex.text import trec
+    from semindex.search.recall_files import pairs_of, read_inputs, write_results
 
-    queries, corpus = read_inputs(args)
+    inputs = None if args.queries_file else read_inputs(args)
     if args.index_dir:
         runtime.on_rank_0(lambda: check_directory(args.index_dir))
     model, tokenizer = loading.load(args.params_path, vars(args))
     runtime.say(f"Loaded parameters from {args.params_path}")
+    inputs = inputs or read_inputs(args, tokenizer.separator)  # which the parts of a document are joined by
+    queries, corpus = inputs.queries, inputs.corpus
     settings = IndexSettings.from_flags(args)
     fingerprint = loading.fingerprint(args.params_path, model, tokenizer)
     encoder, engine = fast_encoder(model, tokenizer, args.engine, len(corpus), args.batch_size)
@@ -61,11 +58,7 @@ def main() -> None:
     if index is None:
         return
     ids, scores = index.index.search(vectors, args.recall_num)
-    write_result(args, ranked(queries, ids, scores, index.corpus))
-    if args.trec_run_file:
-        lines = index.corpus.first_rows()[ids] + 1
-        trec.write_run(args.trec_run_file, ((query, zip(row, values)) for query, (row, values)
-                                            in enumerate(zip(lines, scores), 1)), "semantic_index")
+    write_results(args, inputs, pairs_of(ids, scores), "semantic_index")
     if args.report_index_recall:
         some = vectors[:1000]
         share = recall_of_index(index.index, some, args.recall_num)

@@ -83,6 +83,30 @@ def add_pairs(parser: Parser, text: str = "lines of query<TAB>positive", nargs: 
     parser.reads("similar_text_pair_file")
 
 
+def add_recall_inputs(parser: Parser) -> None:
+    """Corpus and queries of a recall, as texts or with ids, and a TREC run of it; see check_recall_inputs."""
+    parser.add_argument("--corpus_file", required=True, metavar="FILE",
+                        help="texts to recall from, one a line; beside --queries_file id<TAB>text, or "
+                             "id<TAB>url<TAB>title<TAB>body")
+    parser.add_argument(*PAIR_FLAGS, metavar="FILE", dest="similar_text_pair_file", help="lines of query<TAB>positive")
+    parser.add_argument("--queries_file", metavar="FILE",
+                        help="id<TAB>query, instead of pairs; --trec_run_file is then the only result")
+    parser.add_argument("--trec_run_file", metavar="FILE",
+                        help="write a TREC run too; without --queries_file ids count the distinct queries and the "
+                             "texts from 1, in file order")
+    parser.reads("corpus_file", "similar_text_pair_file", "queries_file")
+    parser.writes("trec_run_file")
+
+
+def check_recall_inputs(args: argparse.Namespace) -> None:
+    """Raise UserError where the flags name no queries, two kinds of them, or no place for a run with ids."""
+    if bool(args.similar_text_pair_file) == bool(args.queries_file):
+        raise UserError("give either --similar_text_pair (queries as texts) or --queries_file (queries and a "
+                        "--corpus_file with ids)")
+    if args.queries_file and not args.trec_run_file:
+        raise UserError("--queries_file needs --trec_run_file: the result is a TREC run with those ids")
+
+
 def add_result_file(parser: Parser) -> None:
     """`--recall_result_dir` and `--recall_result_file`."""
     parser.add_argument("--recall_result_dir", default="recall_result", metavar="DIR",

@@ -1,8 +1,11 @@
 """What goes into a recall and what comes out: queries, corpus, result file."""
 
 import argparse
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +14,57 @@ from semindex.errors import UserError
 from semindex.files import atomic_file, output_path
 from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.results import write_recall_result
-from semindex.text.tables import group_pairs, read_pairs
+from semindex.text.tables import ReadReport, group_pairs, read_pairs
+from semindex.text.trec import read_documents, read_queries, write_run
 
 
-def read_inputs(args: argparse.Namespace) -> tuple[list[str], Corpus]:
-    """Return the distinct queries and the corpus, once the place of the result is known to be writable."""
-    runtime.on_rank_0(lambda: check_outputs(result_path(args), getattr(args, "trec_run_file", None)))
+@dataclass
+class Inputs:
+    """What is asked and where it is looked for: distinct texts, and the ids that a TREC run names them by.
+
+    query_ids: of each query, one or several. document_ids: of each row of the corpus file, None where texts have
+    their number in the file, from 1.
+    """
+
+    queries: list[str]
+    corpus: Corpus
+    query_ids: list[list[str]]
+    document_ids: Corpus | None = None
+
+    def __post_init__(self) -> None:
+        # rows of equal texts stand together
+        self._rows: np.ndarray = np.argsort(self.corpus.inverse, kind="stable")
+        self._starts = np.searchsorted(self.corpus.inverse[self._rows], np.arange(len(self.corpus) + 1)).reshape(-1)
+
+    def documents_of(self, text: int) -> list[str]:
+        """Return the ids of a text, in file order: of all documents that read so."""
+        rows = self._rows[self._starts[text] : self._starts[text + 1]]
+        return [str(rows[0] + 1)] if self.document_ids is None else [self.document_ids[row] for row in rows]
+
+    def run(self, found: Iterable[Iterable[tuple[int, float]]], depth: int) -> Iterator[tuple[str, Any]]:
+        """Yield (query id, [(document id, score), ...]) of (text, score) of each query, `depth` documents at most."""
+        for names, row in zip(self.query_ids, found):
+            every = ((name, score) for text, score in row for name in self.documents_of(text))
+            best = list(itertools.islice(every, depth))
+            for name in names:
+                yield name, best
+
+
+def read_inputs(args: argparse.Namespace, separator: str = " ") -> Inputs:
+    """Return the queries and the corpus, once the places of the results are known to be writable.
+
+    separator: stands between url, title and body of a document with ids.
+    """
+    results = [args.trec_run_file] if args.queries_file else [result_path(args), args.trec_run_file]
+    runtime.on_rank_0(lambda: check_outputs(*results))
+    inputs = (_with_ids if args.queries_file else _texts)(args, separator)
+    if len(inputs.corpus) < args.recall_num:
+        runtime.warn(f"--recall_num {args.recall_num}: the corpus has only {len(inputs.corpus)} texts, "
+                     "all are recalled")
+    return inputs
+
+
+def _texts(args: argparse.Namespace, _: str) -> Inputs:
     pairs, lines = read_pairs(args.similar_text_pair_file, (1, 2, 3), args.skip_bad_lines)
     queries = list(group_pairs(pairs))
     corpus, corpus_lines = read_corpus(args.corpus_file, args.skip_bad_lines)
@@ -24,9 +72,35 @@ def read_inputs(args: argparse.Namespace) -> tuple[list[str], Corpus]:
     doubles = len(corpus.inverse) - len(corpus)
     runtime.say(f"{args.corpus_file}: {len(corpus)} texts" + f", {doubles} duplicates left out" * (doubles > 0)
                 + corpus_lines.notes())
-    if len(corpus) < args.recall_num:
-        runtime.warn(f"--recall_num {args.recall_num}: the corpus has only {len(corpus)} texts, all are recalled")
-    return queries, corpus
+    return Inputs(queries, corpus, [[str(number)] for number in range(1, len(queries) + 1)])
+
+
+def _with_ids(args: argparse.Namespace, separator: str) -> Inputs:
+    asked: dict[str, list[str]] = {}
+    for name, text in read_queries(args.queries_file, args.skip_bad_lines):
+        asked.setdefault(text, []).append(name)
+    lines, names, empty = ReadReport(args.corpus_file), list[str](), 0
+
+    def texts() -> Iterator[str]:
+        nonlocal empty
+        for name, text in read_documents(args.corpus_file, separator, args.skip_bad_lines, lines):
+            if text:
+                names.append(name)
+                yield text
+            else:
+                empty += 1
+
+    corpus = Corpus.from_texts(texts())
+    if not names:
+        raise UserError(f"{args.corpus_file}: no document has a text")
+    ids = Corpus.from_texts(names)
+    if len(ids) < len(names):
+        again = names[int(np.argmax(ids.inverse != np.arange(len(names))))]
+        raise UserError(f"{args.corpus_file}: the id {again} stands twice; ids must differ")
+    runtime.say(f"{args.queries_file}: {sum(map(len, asked.values()))} queries")
+    runtime.say(f"{args.corpus_file}: {len(names)} documents" + f", {empty} without a text left out" * (empty > 0)
+                + lines.notes())
+    return Inputs(list(asked), corpus, list(asked.values()), ids)
 
 
 def result_path(args: argparse.Namespace) -> str:
@@ -47,10 +121,24 @@ def check_outputs(*paths: str | None) -> None:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def write_result(args: argparse.Namespace, found: Iterable[tuple[str, Iterable[tuple[str, float]]]]) -> None:
-    """Write lines of query<TAB>text<TAB>cosine and say how many."""
-    path = result_path(args)
-    runtime.say(f"{path}: {write_recall_result(path, found)} lines")
+def write_results(args: argparse.Namespace, inputs: Inputs, found: Sequence[Sequence[tuple[int, float]]],
+                  name: str) -> None:
+    """Write what was found for each query, (text, score) best first, and say how many lines.
+
+    Without ids the result file, lines of query<TAB>text<TAB>score; where asked for, a TREC run by the name of a system.
+    """
+    if not args.queries_file:
+        path, corpus = result_path(args), inputs.corpus
+        rows = ((query, [(corpus[text], score) for text, score in row]) for query, row in zip(inputs.queries, found))
+        runtime.say(f"{path}: {write_recall_result(path, rows)} lines")
+    if args.trec_run_file:
+        count = write_run(args.trec_run_file, inputs.run(found, args.recall_num), name)
+        runtime.say(f"{args.trec_run_file}: {count} lines")
+
+
+def pairs_of(ids: np.ndarray, scores: np.ndarray) -> list[list[tuple[int, float]]]:
+    """Return (text, score) of each query, best first."""
+    return [list(zip(row, values)) for row, values in zip(ids.tolist(), scores.tolist())]
 
 
 def ranked(queries: Sequence[str], ids: np.ndarray, scores: np.ndarray,

@@ -85,7 +85,7 @@ def read_rows(path: str, columns: Sequence[int], skip_bad_lines: bool = False, l
                     fault(f"invalid UTF-8 at byte {error.start + 1}{hint}")
                     continue
                 fields = [text.strip() for text in line.split("\t")]
-                if any(len(name.split()) > 1 for name in fields[:ids]):
+                if ids and any(len(name.split()) > 1 for name in fields[:ids]):
                     fault(f"the id '{next(name for name in fields[:ids] if len(name.split()) > 1)}' holds white space")
                 elif len(fields) in columns and (all(fields) or may_lack and fields[0]):
                     lines.rows += 1
