@@ -211,7 +211,7 @@ def test_a_large_file_is_read_as_a_small_one(tmp_path):
     """Several blocks, queries across their borders; a flaw behind the first block neither loses nor repeats one."""
     path = tmp_path / "result"
     rows = [(f"问题{i}", [(f"第{j}个答案" * 3, 1 - j / 100) for j in range(20)]) for i in range(3000)]
-    results.write_recall_result(path, rows)
+    results.write_recall_result(str(path), rows)
     assert os.path.getsize(path) > 2 * 2**20
     expected = [(query, [text for text, _ in found]) for query, found in rows]
     assert list(results.read_recall_result(str(path))) == expected
