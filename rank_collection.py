@@ -54,6 +54,8 @@ def main() -> None:
     if args.candidates_file:
         candidates = trec.read_candidates(args.candidates_file, args.skip_bad_lines)
     data_from = sources.of_trec(args)
+    if candidates is not None:
+        runtime.on_rank_0(lambda: check_candidates(data_from, candidates, args.candidates_file))
     sources.set_lengths(data_from, args, model.settings)
     with contextlib.ExitStack() as stack:
         directory = args.data_dir
@@ -61,8 +63,6 @@ def main() -> None:
             directory = runtime.share(stack.enter_context(tempfile.TemporaryDirectory()) if runtime.rank() == 0 else "")
             directory = os.path.join(directory, "collection")
         collection = store.prepare(directory, data_from, tokenizer)
-        if candidates is not None:
-            runtime.on_rank_0(lambda: check_candidates(collection, candidates, args.candidates_file))
         encoder, _ = fast_encoder(model, tokenizer, args.engine, collection.about.passages, args.batch_size)
         queries = np.arange(collection.about.queries)
         ranker = make_ranker(collection, encoder, queries, IndexSettings.from_flags(args))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from semindex.collection.store import Collection
+from semindex.collection.store import Collection, Sources
 from semindex.encode.encoder import encode
 from semindex.encode.text_encoder import TextEncoder
 from semindex.encode.vector_file import VectorFile
@@ -98,12 +98,12 @@ class Ranker:
         return found, scores
 
 
-def check_candidates(collection: Collection, candidates: dict[str, list[str]], path: str) -> None:
+def check_candidates(sources: Sources, candidates: dict[str, list[str]], path: str) -> None:
     """Warn of candidates that cannot be ranked; UserError where none can: they are of another collection.
 
-    path: their file, for the messages.
+    It reads the documents once, before hours go into encoding them. path: of the candidates, for the messages.
     """
-    queries = set(collection.query_ids)
+    queries = {name for name, _ in sources.queries}
     asked = [query for query in candidates if query in queries]
     if not asked:
         raise UserError(f"{path}: none of its {len(candidates)} queries is one of the collection's {len(queries)} (the "
@@ -113,9 +113,7 @@ def check_candidates(collection: Collection, candidates: dict[str, list[str]], p
         warn(f"{path}: {len(candidates) - len(asked)} of its {len(candidates)} queries are not in the collection, "
              f"{lacking} of the collection's {len(queries)} have no candidates and get no line")
     wanted = {name for query in asked for name in candidates[query]}
-    first = collection.first_passage
-    known = {name for number, name in enumerate(collection.document_ids)
-             if name in wanted and first[number + 1] > first[number]}
+    known = {name for name, text in sources.documents(" ") if text and name in wanted}
     if not known:
         raise UserError(f"{path}: none of its {len(wanted)} documents is in the collection with a text (the first: "
                         f"{min(wanted)}); was it written for others?")
