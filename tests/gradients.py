@@ -11,6 +11,7 @@ runtime.start("cpu", 5)
 
 import numpy as np  # noqa: E402
 import paddle  # noqa: E402
+from learned_head import LearnedHead  # noqa: E402
 
 from data import TrainingSet  # noqa: E402
 from models.heads.ance import Ance  # noqa: E402
@@ -22,8 +23,9 @@ from training.schedule import Schedule  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
 
 SAMPLES = [[f"第{i}个问题 {i * 7}", f"问题的第{i}种说法 {i * 7}", f"另一件事{i % 3}"] for i in range(11)]
+paddle.seed(runtime.rank())  # a head that starts differently on each process must not stay so
 HEADS = {"in-batch": InBatchNegative(symmetric=True), "hardest": HardestNegative(0.9), "simcse": SimCSE(),
-         "ance": Ance()}
+         "ance": Ance(), "learned": LearnedHead(8)}
 WAYS = {"plain": {}, "cache": {"use_gradient_cache": True}, "recompute": {"use_recompute": True},
         "both": {"use_gradient_cache": True, "use_recompute": True}}
 texts = [text for row in SAMPLES for text in row]
@@ -35,13 +37,14 @@ for head in HEADS:
         model, tokenizer = create("scratch-2x32", {"dropout": 0.0, "output_emb_size": 8, "max_seq_length": 32}, texts,
                                   head_dropout=0.0)
         data = TrainingSet.from_samples(SAMPLES, tokenizer, 12 // world, 2, runtime.rank(), world,
-                                        chunk=4 if flags else 64)
+                                        chunk=4 if flags else 64, labels=np.linspace(-1, 1, 11))
         trainer = Trainer(model, tokenizer, HEADS[head], data, Schedule(str(Path(sys.argv[1]).parent), **flags))
         (samples,) = data.plan(0)
         assert len(samples) == 11  # five on one process, six on the other
         kept = {}
-        trainer.step.optimizer.step = lambda kept=kept, model=model: kept.update(
-            (name, p.grad.numpy()) for name, p in model.named_parameters() if p.grad is not None)
+        parameters = [*model.named_parameters(), *HEADS[head].named_parameters("head")]
+        trainer.step.optimizer.step = lambda kept=kept, parameters=parameters: kept.update(
+            (name, p.grad.numpy()) for name, p in parameters if p.grad is not None)
         kept["loss"] = np.array([trainer.step.update(0, [data.batch(np.asarray(samples))])])
         found[f"{head}, {way}"] = kept
 if runtime.rank() == 0:

@@ -118,7 +118,7 @@ class Checkpoints:
         os.replace(partial, path)
 
     def _prune(self, newest: int) -> None:
-        """Remove what --keep_checkpoints lets go, and the optimizer's state of all but the newest."""
+        """Remove what --keep_checkpoints lets go, and of all but the newest what a resume alone needs."""
         best = self.best()
         older = [step for step in self.steps() if step < newest]
         gone = older[: max(0, len(older) + 1 - self.keep)] if self.keep else []
@@ -126,7 +126,7 @@ class Checkpoints:
             if step in gone and self.path(step) != best:
                 remove_directory(self.path(step), "checkpoint", loading.older_files)
                 continue
-            names = [name for name in (OPTIMIZER, HEAD, STATE) if os.path.exists(os.path.join(self.path(step), name))]
+            names = [name for name in (OPTIMIZER, STATE) if os.path.exists(os.path.join(self.path(step), name))]
             if names:
                 manifest.forget(self.path(step), names)
             for name in names:

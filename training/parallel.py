@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import paddle
-from paddle import Tensor
+from paddle import Tensor, nn
 
 from semindex import runtime
 
@@ -29,6 +29,14 @@ def gather_vectors(vectors: Tensor, counts: list[int], columns: int) -> list[Ten
         blocks[rank] = vectors
     split = [block.reshape([columns, count, -1]) for block, count in zip(blocks, counts)]
     return [paddle.concat([block[column] for block in split]) for column in range(columns)]
+
+
+def start_alike(layer: nn.Layer) -> None:
+    """Give a layer rank 0's values on every process, as DataParallel does for the encoder."""
+    state = layer.state_dict()
+    if state and runtime.world_size() > 1:
+        received = runtime.share({name: value.numpy() for name, value in state.items()})
+        layer.set_state_dict({name: paddle.to_tensor(value) for name, value in received.items()})
 
 
 def sum_gradients(parameters: Sequence[Tensor], factor: float = 1.0) -> None:

@@ -43,7 +43,8 @@ class Run:
     def prepare(self) -> None:
         """Make the directory, and go on from its latest checkpoint where --resume says so."""
         step, schedule = self.step, self.step.schedule
-        size = 12 * sum(p.size for p in step.model.parameters())  # weights and two moments, 4 bytes each
+        parameters = [*step.model.parameters(), *step.head.parameters()]
+        size = 12 * sum(p.size for p in parameters)  # weights and two moments, 4 bytes each
         runtime.on_rank_0(lambda: self.checkpoints.prepare(schedule.resume, schedule.overwrite, size))
         if schedule.resume:
             self.resume()

@@ -14,7 +14,7 @@ from models.semantic_index import SemanticIndex
 from semindex import runtime
 from semindex.errors import UserError
 from training import gradient_cache
-from training.parallel import gather_vectors, sum_gradients
+from training.parallel import gather_vectors, start_alike, sum_gradients
 from training.schedule import Schedule
 
 
@@ -56,12 +56,16 @@ def _half(precision: str) -> str | None:
 class Step:
     """Model, head and optimizer. update() takes one step; names: of the optimizer's parameters, to ours.
 
-    total: steps of the whole training. mask: whether false negatives are masked.
+    total: steps of the whole training. mask: whether false negatives are masked. Raises ValueError for a head that
+    reads labels where the data has none.
     """
 
     def __init__(self, model: SemanticIndex, head: Head, data: TrainingSet, schedule: Schedule, total: int,
                  mask: bool = True) -> None:
         self.model, self.head, self.data, self.schedule, self.mask = model, head, data, schedule, mask
+        if head.uses_labels and data.labels is None:
+            raise ValueError(f"the head {head.name} reads labels, and the samples carry none: TrainingSet(labels=...)")
+        start_alike(head)
         self._make_optimizer(total)
         if schedule.use_recompute:
             recompute_layers(model)
@@ -106,7 +110,7 @@ class Step:
         columns = gather_vectors(vectors, batch.counts, len(batch.ids))
         mask = self.data.positives.mask(batch.ids) if self.mask else None
         self.last_vectors = columns[-1].detach()
-        more = {"labels": paddle.to_tensor(batch.labels)} if self.head.uses_labels else {}
+        more = {"labels": paddle.to_tensor(batch.labels, "float32")} if self.head.uses_labels else {}
         return self.head(columns, paddle.to_tensor(mask) if mask is not None and mask.any() else None, **more)
 
     def loss(self, batch: Batch) -> Tensor:

@@ -48,6 +48,7 @@ class Trainer:
         run.prepare()
         self._open_log()
         model.train()
+        self.step.head.train()
         try:
             with run.catch_sigterm(), runtime.progress(self.total, "step", "train", lines=False) as bar:
                 bar.update(run.number)
