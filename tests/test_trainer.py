@@ -14,6 +14,7 @@ from data import TrainingSet
 from models.heads.head import Head
 from models.heads.in_batch_negative import InBatchNegative
 from models.loading import create, load
+from semindex import pictures
 from semindex.errors import UserError
 from semindex.measure.recall import RecallEvaluator
 from semindex.text.corpus import Corpus
@@ -136,6 +137,18 @@ def test_an_earlier_run_is_neither_mixed_nor_lost(tmp_path):
         train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path))
     train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, overwrite=True, epochs=1, save_steps=0))
     assert Checkpoints(str(tmp_path)).steps() == [5]
+
+
+def test_an_overwritten_run_draws_its_own_steps(tmp_path):
+    """The old run's curves went on behind the new one's end."""
+    train(*setup()[:2], InBatchNegative(), setup()[2], schedule(tmp_path, epochs=4, log_steps=5))
+    assert [step for step, _ in pictures.curves(str(tmp_path), ["loss"])["loss"]] == [5, 10, 15, 20]
+    (tmp_path / "visualdl" / "vdlrecords.1000000000.log").write_bytes(b"")
+    (tmp_path / "visualdl" / "notes about vdlrecords.log").write_text("mine")
+    train(*setup()[:2], InBatchNegative(), setup()[2], schedule(tmp_path, epochs=2, log_steps=5, overwrite=True))
+    assert [step for step, _ in pictures.curves(str(tmp_path), ["loss"])["loss"]] == [5, 10]
+    names = sorted(os.listdir(tmp_path / "visualdl"))
+    assert len(names) == 2 and names[0] == "notes about vdlrecords.log"
 
 
 @pytest.mark.parametrize("precise", ["loss", "weights"])

@@ -17,6 +17,7 @@ from semindex.errors import UserError
 from semindex.text.tokenizer import TextTokenizer
 
 STATE, OPTIMIZER, HEAD, SCALER = "training_state.json", "optimizer.pdopt", "head.pdparams", "loss_scaler"
+LOG = "visualdl"  # curves of the training, in its directory
 
 
 class Checkpoints:
@@ -44,15 +45,23 @@ class Checkpoints:
         if free < size and not (steps and overwrite):  # hours later it would be too late
             raise UserError(f"--save_dir {self.save_dir}: a checkpoint takes {size / 1e6:.0f} MB, and "
                             f"{free / 1e6:.0f} MB are free there; make room, or name another directory")
-        if steps and overwrite:
+        if overwrite:
             for link in ("latest", "best"):
                 if os.path.islink(os.path.join(self.save_dir, link)):
                     os.unlink(os.path.join(self.save_dir, link))
             for step in steps:
                 remove_directory(self.path(step), "checkpoint", loading.older_files)
+            self._remove_log()
         elif steps and not resume:
             raise UserError(f"--save_dir {self.save_dir}: holds checkpoints of an earlier run (model_{steps[-1]}); "
                             "--resume goes on with it, --overwrite removes it")
+
+    def _remove_log(self) -> None:
+        """Remove the curves of an earlier run: VisualDL's own files alone."""
+        log = os.path.join(self.save_dir, LOG)
+        for name in os.listdir(log) if os.path.isdir(log) else []:
+            if re.fullmatch(r"vdlrecords\.\d+\.log", name):
+                os.unlink(os.path.join(log, name))
 
     def path(self, step: int) -> str:
         """Return the directory of a step's checkpoint."""

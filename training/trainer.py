@@ -13,6 +13,7 @@ from semindex import runtime
 from semindex.errors import UserError
 from semindex.measure.evaluator import Evaluator
 from semindex.text.tokenizer import TextTokenizer
+from training.checkpoints import LOG
 from training.evaluation import Evaluation
 from training.monitor import Monitor
 from training.run import Run
@@ -126,7 +127,7 @@ class Trainer:
             try:
                 from visualdl import LogWriter
 
-                self.log = LogWriter(os.path.join(self.schedule.save_dir, "visualdl"))
+                self.log = LogWriter(os.path.join(self.schedule.save_dir, LOG))
             except Exception as error:  # its absence must not stop a training
                 runtime.warn(f"no VisualDL log: {error}")
 
