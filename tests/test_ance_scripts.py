@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -99,10 +100,12 @@ def test_async_jobs_are_killed_and_started_again(toy, tmp_path):
     rng = random.Random(3)
     trainer = [*ANCE, "--train_set_file", toy / "train.csv", "--corpus_file", toy / "corpus.csv", "--refresh", "async",
                "--refresh_steps", 20, "--save_dir", tmp_path / "run", "--max_steps", 2000, "--resume", "--log_steps", 5,
-               "--keep_checkpoints", 2]
-    generator = ["run_ann_data_gen.py", "--device", "cpu", "--training_dir", tmp_path / "run", "--topk_training", 10,
-                 "--negative_sample", 4, "--poll_seconds", 0.1]
-    jobs = {"generator": Job(tmp_path / "generator.log", *generator), "trainer": Job(tmp_path / "trainer.log", *trainer)}
+               "--keep_checkpoints", 2, "--ann_dir", tmp_path / "the negatives", "--data_dir", tmp_path / "the data"]
+    jobs = {"trainer": Job(tmp_path / "trainer.log", *trainer)}
+    jobs["trainer"].until("run_ann_data_gen.py")  # the command that it prints is all that the other job needs
+    line = (tmp_path / "trainer.log").read_text().split("start python ")[1].splitlines()[0]
+    generator = [*shlex.split(line), "--poll_seconds", 0.1]
+    jobs["generator"] = Job(tmp_path / "generator.log", *generator)
     commands = {"generator": generator, "trainer": trainer}
     taken, published = "negatives of generation", "published"
     for turn, killed in enumerate((["generator"], ["trainer"], ["trainer", "generator"])):
@@ -120,14 +123,14 @@ def test_async_jobs_are_killed_and_started_again(toy, tmp_path):
     ages = [int(line.split("age ")[1].split()[0]) for line in text.splitlines() if taken in line]
     assert len(ages) >= 6 and min(ages) >= 0 and "waiting for negatives" in text
     assert "resumed from" in text
-    numbers = Generations(tmp_path / "run" / "ann").numbers()
+    numbers = Generations(tmp_path / "the negatives").numbers()
     assert numbers[-1] >= 3 and len(numbers) <= 3
     for number in numbers:
-        assert (Generations(tmp_path / "run" / "ann").negatives(number) >= 0).all()
+        assert (Generations(tmp_path / "the negatives").negatives(number) >= 0).all()
     for job in jobs.values():
         if job.process.poll() is None:
             job.kill()
-    figures = json.loads((tmp_path / "run" / "ann" / f"generation_{numbers[-1]}" / "generation.json").read_text())
+    figures = json.loads((tmp_path / "the negatives" / f"generation_{numbers[-1]}" / "generation.json").read_text())
     assert figures["seconds"].keys() == {"encoding", "search"} and figures["step"] > 0
     picture = succeed("plot_training.py", "--save_dir", tmp_path / "run", "--output_file", tmp_path / "run.png")
     assert picture.strip().endswith("run.png") and (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")

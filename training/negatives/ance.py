@@ -2,12 +2,15 @@
 
 import argparse
 import os
+import shlex
+import sys
+from functools import partial
 
 from models import loading
 from models.heads.ance import Ance
 from models.semantic_index import SemanticIndex
 from models.weights import scratch
-from semindex import runtime
+from semindex import cli, flags, runtime
 from semindex.collection import sources, store
 from semindex.collection.evaluation import RankingEvaluator
 from semindex.collection.store import Collection
@@ -73,6 +76,23 @@ def of_prepared(args: argparse.Namespace) -> tuple[SemanticIndex, TextTokenizer,
     return model, tokenizer, collection
 
 
+def generator_command(args: argparse.Namespace) -> str:
+    """Return the command line of run_ann_data_gen.py that goes with a train_ance.py, quoted for a shell."""
+    script = os.path.join(os.path.dirname(sys.argv[0]), "run_ann_data_gen.py")
+    words = ["python", script, "--training_dir", args.save_dir]
+    if args.data_dir:
+        words += ["--data_dir", args.data_dir]
+    shared = cli.Parser("")  # what the two jobs must have alike
+    flags.add_device(shared)
+    flags.add_mining(shared.add_argument_group("negatives"))
+    flags.add_index(shared)
+    for action in shared._actions:
+        value = getattr(args, action.dest, action.default)
+        if value != action.default:
+            words += [action.option_strings[0], *([] if action.nargs == 0 else [str(value)])]
+    return shlex.join(words)
+
+
 def run(args: argparse.Namespace) -> str:
     """Train as the flags say; return the best checkpoint's directory."""
     samples = setup.read_samples(args, (2, 3)) if args.train_set_file else []
@@ -95,7 +115,7 @@ def run(args: argparse.Namespace) -> str:
     index = IndexSettings.from_flags(args)
     dot = model.settings.similarity == "dot"
     head = Ance(args.scale or (1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
-    make = AsyncRefresh if args.refresh == "async" else SyncRefresh
+    make = partial(AsyncRefresh, generator_command(args)) if args.refresh == "async" else SyncRefresh
     refresh = make(data, Miner(collection, rules_of(args), index, args.connected_positives),
                    Generations(ann_dir), tokenizer, args.refresh_steps, args.warmup,
                    identity(args.init_from_ckpt) if args.init_from_ckpt else "")
@@ -107,7 +127,4 @@ def run(args: argparse.Namespace) -> str:
     if evaluator is None and args.evaluate_during_training:
         runtime.warn("--evaluate_during_training: there is nothing to evaluate with; --dev_set_file, or "
                      "--dev_queries_file and --dev_qrels_file, name it")
-    schedule = setup.schedule(args)
-    if args.refresh == "async" and args.refresh_steps:
-        schedule.save_steps = args.refresh_steps  # what the other job makes negatives from
-    return train(model, tokenizer, head, data, schedule, args.false_negatives != "keep", evaluator, refresh)
+    return train(model, tokenizer, head, data, setup.schedule(args), args.false_negatives != "keep", evaluator, refresh)

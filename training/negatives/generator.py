@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import time
+from functools import partial
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from training.checkpoints import STATE, Checkpoints
 from training.negatives.ance import identity, rules_of
 from training.negatives.generations import Generation, Generations
 from training.negatives.miner import Miner
+from training.negatives.patience import Patience
 from training.negatives.refresh import check_generations
 from training.parallel import anywhere
 
@@ -74,7 +76,7 @@ def watch(args: argparse.Namespace) -> None:
     ann_dir = args.ann_dir or os.path.join(args.training_dir or ".", "ann")
     runtime.on_rank_0(lambda: check_generations(ann_dir))
     generations = Generations(ann_dir)
-    waiting = False
+    waiting, patience = False, Patience()
     while True:
         found = runtime.on_rank_0(lambda: newest(args))
         ready = runtime.on_rank_0(lambda: os.path.isfile(os.path.join(directory, store.MARKER)))
@@ -82,8 +84,9 @@ def watch(args: argparse.Namespace) -> None:
             if found and (not args.training_dir or args.end_output_num is not None):
                 raise UserError(f"{directory}: holds no tokenised collection; prepare_collection.py makes one")
             if not waiting:
-                runtime.say(f"waiting for a checkpoint in {args.training_dir}")
+                runtime.say(f"waiting for {' and '.join(_parts(bool(found), ready, args)[1])}")
             waiting = True
+            patience.look(partial(_seen, bool(found), ready, ann_dir, args))
             time.sleep(args.poll_seconds)
             continue
         path, weights, step, last = found
@@ -95,12 +98,32 @@ def watch(args: argparse.Namespace) -> None:
         if step < 0 and args.training_dir and before and not done:  # of an earlier checkpoint that it started from
             runtime.on_rank_0(generations.clear)
             number = 0
-        if not (done or _make(path, weights, step, number, directory, generations, args)):
-            continue
+        if not done:
+            if not _make(path, weights, step, number, directory, generations, args):
+                continue
+            patience.restart()
         if last or args.end_ann_step and step >= args.end_ann_step or (
                 args.end_output_num is not None and number >= args.end_output_num):
             return
+        patience.look(partial("seen: {}, which has its negatives; not seen: a newer one, nor the training's end".format,
+                              path))
         time.sleep(args.poll_seconds)
+
+
+def _parts(found: bool, ready: bool, args: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return what there is of the two things that a generation is made from, and what is lacking."""
+    seen: list[str] = []
+    lacking: list[str] = []
+    for there, what, where in ((found, "a checkpoint", args.training_dir or args.init_model_dir),
+                               (ready, "a tokenised collection", _collection_dir(args))):
+        (seen if there else lacking).append(f"{what} in {where}" + " (no such directory)" * (not os.path.exists(where)))
+    return seen, lacking
+
+
+def _seen(found: bool, ready: bool, ann_dir: str, args: argparse.Namespace) -> str:
+    seen, lacking = _parts(found, ready, args)
+    return (f"seen: {' and '.join(seen) or 'nothing'}; not seen: {' and '.join(lacking)}; --training_dir is to be the "
+            f"--save_dir of train_ance.py --refresh async, --data_dir and --ann_dir (here {ann_dir}) the same for both")
 
 
 def _make(path: str, weights: str, step: int, number: int, directory: str, generations: Generations,

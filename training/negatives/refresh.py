@@ -2,6 +2,7 @@
 
 import os
 import time
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from semindex.errors import UserError
 from semindex.text.tokenizer import TextTokenizer
 from training.negatives.generations import Generation, Generations
 from training.negatives.miner import Miner
+from training.negatives.patience import Patience
 from training.negatives.training_set import AnceTrainingSet
 from training.trainer import Trainer
 
@@ -110,28 +112,52 @@ class SyncRefresh(Refresh):
 class AsyncRefresh(Refresh):
     """Another job, run_ann_data_gen.py, makes generations from this one's checkpoints; the newest is taken up.
 
-    That job and this one share two directories and nothing else: each may end and start again at any moment.
+    That job and this one share two directories and nothing else: each may end and start again at any moment. command:
+    the line that starts the other job; the others are Refresh's.
     """
 
     POLL_SECONDS = 0.5
 
+    def __init__(self, command: str, *others: Any) -> None:
+        super().__init__(*others)
+        self.command = command
+
     def renew(self, trainer: Trainer) -> None:
-        """Take up the newest generation; wait for the first one."""
+        """Take up the newest generation; wait for the first one. Save what the other job is to make the next from."""
+        run = trainer.run
+        if self.every and run.number and run.number % self.every == 0:
+            run.save()
         if self.now is None and not runtime.on_rank_0(self.generations.numbers):
-            if trainer.run.number == 0 and self.first(trainer):
+            if run.number == 0 and self.first(trainer):
                 pass
             else:
-                trainer.run.save()
-                runtime.say(f"waiting for negatives in {self.generations.directory}: start run_ann_data_gen.py "
-                            f"--training_dir {trainer.schedule.save_dir}")
+                run.save()
+                runtime.say(f"waiting for negatives in {self.generations.directory}: start {self.command}")
+        patience = Patience()
         while True:
-            newest = runtime.on_rank_0(lambda: self._newest(trainer.run.number))
+            newest = runtime.on_rank_0(lambda: self._newest(run.number))
             if newest is not None:
-                self.use(newest, trainer.run.number)
+                self.use(newest, run.number)
             if self.now is not None:
                 return
-            trainer.run.stop_if_told()
+            run.stop_if_told()
+            patience.look(lambda: self._seen(trainer))
             time.sleep(self.POLL_SECONDS)
+
+    def _seen(self, trainer: Trainer) -> str:
+        """Return what there is and what there is not, for a user who wonders."""
+        directory, number = self.generations.directory, trainer.run.number
+        numbers = self.generations.numbers()
+        if numbers:
+            step = self.generations.read(numbers[-1]).step
+            what = (f"{self.generations.path(numbers[-1])} is there, but it is of step {step} and this run is at step "
+                    f"{number}, so it is another run's")
+        elif os.path.isdir(directory) and os.listdir(directory):
+            what = f"no generation in {directory} yet, but the other job has begun one there"
+        else:
+            what = f"no generation in {directory}, and no other job has written there"
+        return (f"{what}; the checkpoint it is to be made from is {trainer.run.checkpoints.latest() or 'not there'}; "
+                f"the other job is started with: {self.command}")
 
     def _newest(self, step: int) -> int | None:
         """Return the newest generation that is newer than the present one, None where there is none.
