@@ -1,0 +1,55 @@
+"""What a process knows of its surroundings: the launcher's environment, sockets, signals, homes."""
+
+import os
+import socket
+
+import pytest
+
+from semindex import runtime
+from semindex.errors import UserError
+
+LAUNCHED = {"PADDLE_TRAINER_ID": "1", "PADDLE_TRAINERS_NUM": "2", "PADDLE_CURRENT_ENDPOINT": "127.0.0.1:2",
+            "PADDLE_TRAINER_ENDPOINTS": "127.0.0.1:1,127.0.0.1:2"}
+
+
+@pytest.mark.parametrize(("environment", "expected"), [
+    ({}, (0, 1)),
+    ({"PADDLE_TRAINERS_NUM": "1"}, (0, 1)),
+    ({"PADDLE_TRAINER_ID": "0"}, (0, 1)),
+    (LAUNCHED, (1, 2)),
+    ({"PADDLE_TRAINERS_NUM": "2"}, "PADDLE_TRAINERS_NUM=2, and lacks PADDLE_TRAINER_ID, PADDLE_CURRENT_ENDPOINT, PADDLE_T"),
+    ({"PADDLE_TRAINERS_NUM": ""}, "the environment says PADDLE_TRAINERS_NUM=, and lacks"),
+    ({"PADDLE_TRAINER_ID": "5"}, "the environment says PADDLE_TRAINER_ID=5, and lacks PADDLE_TRAINERS_NUM"),
+    (LAUNCHED | {"PADDLE_TRAINER_ID": "2"}, "the environment says PADDLE_TRAINER_ID=2, PADDLE_TRAINERS_NUM=2; these"),
+    (LAUNCHED | {"PADDLE_TRAINER_ID": "-1"}, "the environment says PADDLE_TRAINER_ID=-1"),
+    (LAUNCHED | {"PADDLE_TRAINERS_NUM": "٣"}, "PADDLE_TRAINERS_NUM=٣; these belong to"),
+])
+def test_what_the_launcher_says_is_checked_together(monkeypatch, environment, expected):
+    for name in [name for name in os.environ if name.startswith("PADDLE_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if isinstance(expected, tuple):
+        assert (runtime.rank(), runtime.world_size()) == expected
+        return
+    for ask in (runtime.rank, runtime.world_size, lambda: runtime.say("x"), lambda: runtime.start("cpu")):
+        with pytest.raises(UserError, match=expected):
+            ask()
+
+
+def test_only_new_tcp_connections_send_at_once_and_nothing_leaks():
+    """Every socket of the process was changed, and a descriptor leaked for each file that is none."""
+    def at_once(connection):
+        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as old:
+        before = runtime.open_sockets()
+        with (socket.create_connection(server.getsockname()) as new, open(os.devnull) as file,
+              socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket(socket.AF_UNIX) as unix):
+            there = sorted(os.listdir("/proc/self/fd"))
+            runtime.answer_at_once(runtime.open_sockets() - before)
+            assert sorted(os.listdir("/proc/self/fd")) == there
+            assert at_once(new) and not at_once(old)
+            assert {file.fileno()}.isdisjoint(number for number, _ in runtime.open_sockets())
+            assert udp.fileno() >= 0 and unix.fileno() >= 0
+            new.sendall(b"x")  # it is open still
