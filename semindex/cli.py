@@ -107,13 +107,19 @@ def _inside(path: str, folder: str) -> bool:
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
-    """Call `main` and end the process as the contract says: 0, 2 with one line, 130 after Ctrl-C.
+    """Call `main` and end the process as the contract says: 0, 2 with one line, 130 after Ctrl-C, 143 after SIGTERM.
 
     A reader that leaves early (`| head`) stops nothing: what is printed then goes nowhere, the work goes on.
     """
     global _running
     code, _running = 0, contextlib.ExitStack()
     _open_standard_files()
+
+    def terminate(*_: object) -> NoReturn:
+        print("terminated", file=sys.stderr, flush=True)
+        raise SystemExit(128 + signal.SIGTERM)  # what is half written is removed on the way out
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         with _running:
             main()

@@ -3,8 +3,10 @@
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -120,6 +122,7 @@ def start(device: str = "auto", seed: int = 0) -> str:
     logging.getLogger().setLevel(logging.WARNING)
     import paddle
 
+    _handle_signals(paddle)
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if device == "auto":
         device = "gpu" if gpus else "cpu"
@@ -144,6 +147,14 @@ def start(device: str = "auto", seed: int = 0) -> str:
         answer_at_once(open_sockets() - before)
     paddle.seed(seed)
     return device
+
+
+def _handle_signals(paddle: Any) -> None:
+    """Take signals back from paddle, whose handlers print a dump of many lines on a mere SIGTERM."""
+    ours = signal.getsignal(signal.SIGTERM)
+    paddle.disable_signal_handler()  # the system's own action from here on
+    if callable(ours) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ours)
 
 
 def open_sockets() -> set[tuple[int, str]]:

@@ -1,9 +1,13 @@
 """What a process knows of its surroundings: the launcher's environment, sockets, signals, homes."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from semindex import runtime
 from semindex.errors import UserError
@@ -53,3 +57,14 @@ def test_only_new_tcp_connections_send_at_once_and_nothing_leaks():
             assert {file.fileno()}.isdisjoint(number for number, _ in runtime.open_sockets())
             assert udp.fileno() >= 0 and unix.fileno() >= 0
             new.sendall(b"x")  # it is open still
+
+
+@pytest.mark.slow
+def test_a_waiting_job_ends_in_one_line_when_told_to(tmp_path):
+    """paddle's handler printed a dump of a dozen lines."""
+    job = subprocess.Popen([sys.executable, "-u", str(ROOT / "run_ann_data_gen.py"), "--device", "cpu", "--training_dir",
+                            str(tmp_path / "run")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert job.stdout.readline().startswith("waiting for a checkpoint")
+    job.send_signal(signal.SIGTERM)
+    out, err = job.communicate(timeout=60)
+    assert (out, err, job.returncode) == ("", "terminated\n", 128 + signal.SIGTERM)
