@@ -24,6 +24,7 @@ def main() -> None:
     from models.heads.in_batch_negative import InBatchNegative
     from training import setup
 
+    setup.check_save_dir(args)
     samples = setup.read_samples(args, columns=(2, 3))
     setup.train_head(args, samples, InBatchNegative(args.margin, args.scale, args.symmetric, args.false_negative_gap))
 

@@ -29,6 +29,7 @@ def main() -> None:
     from models.heads.hardest_negative import HardestNegative
     from training import setup
 
+    setup.check_save_dir(args)
     samples = setup.read_samples(args, columns=(2, 3))
     setup.train_head(args, samples, HardestNegative(args.margin, args.negatives, args.hardest))
 

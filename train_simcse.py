@@ -26,6 +26,7 @@ def main() -> None:
     from models.heads.simcse import SimCSE
     from training import setup
 
+    setup.check_save_dir(args)
     samples = setup.read_samples(args, columns=(1, 2, 3))
     if len(samples[0]) == 1 and not (args.dropout or args.head_dropout):
         raise UserError("--dropout 0: the two views of a text would be the same; 0.1 is usual")

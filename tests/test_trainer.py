@@ -2,6 +2,7 @@ import json
 import math
 import os
 import re
+import sys
 
 import numpy as np
 import paddle
@@ -9,6 +10,10 @@ import pytest
 from conftest import FRAMES, SUBJECTS
 from paddle import nn
 
+import train_ance
+import train_batch_neg
+import train_hardest_neg
+import train_simcse
 from ann_util import IndexSettings
 from data import TrainingSet
 from models.heads.head import Head
@@ -21,6 +26,7 @@ from semindex.text.corpus import Corpus
 from training.checkpoints import Checkpoints
 from training.monitor import Monitor
 from training.schedule import Schedule
+from training.setup import check_save_dir
 from training.trainer import Trainer, train
 
 PAIRS = [[FRAMES[i].format(subject), FRAMES[j].format(subject)] for subject in SUBJECTS for i, j in ((0, 1), (1, 0), (2, 3))]
@@ -137,6 +143,33 @@ def test_an_earlier_run_is_neither_mixed_nor_lost(tmp_path):
         train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path))
     train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, overwrite=True, epochs=1, save_steps=0))
     assert Checkpoints(str(tmp_path)).steps() == [5]
+
+
+def test_a_directory_in_use_is_noticed_before_anything_is_loaded(tmp_path):
+    def parsed(path, *more):
+        return train_batch_neg.parser().parse_args(["--train_set_file", "x", "--save_dir", str(path), *more])
+
+    (tmp_path / "run" / "model_7").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    for path, error in (("run", r"holds checkpoints of an earlier run \(model_7\); --resume goes on"),
+                        ("file", "cannot be written"), ("file/below", "cannot be written")):
+        with pytest.raises(UserError, match=f"--save_dir {tmp_path}/{path}: {error}"):
+            check_save_dir(parsed(tmp_path / path))
+    for path in ("/proc/nonexistent", "/proc/nonexistent/below"):
+        with pytest.raises(UserError, match="cannot be written"):
+            check_save_dir(parsed(path))
+    check_save_dir(parsed(tmp_path / "run", "--resume"))
+    check_save_dir(parsed(tmp_path / "run", "--overwrite"))
+    check_save_dir(parsed(tmp_path / "a" / "new" / "one"))
+    assert sorted(os.listdir(tmp_path)) == ["file", "run"] and os.listdir(tmp_path / "run") == ["model_7"]
+
+
+@pytest.mark.parametrize("script", [train_batch_neg, train_hardest_neg, train_simcse, train_ance])
+def test_each_script_looks_at_its_directory_first(tmp_path, monkeypatch, script):
+    (tmp_path / "model_7").mkdir()
+    monkeypatch.setattr(sys, "argv", ["x", "--device", "cpu", "--train_set_file", "nowhere", "--save_dir", str(tmp_path)])
+    with pytest.raises(UserError, match="holds checkpoints of an earlier run"):
+        script.main()
 
 
 def test_an_overwritten_run_draws_its_own_steps(tmp_path):

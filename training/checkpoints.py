@@ -1,5 +1,6 @@
 """The directories of a training run: whole or absent, latest and best, what a resume needs."""
 
+import contextlib
 import json
 import os
 import re
@@ -26,20 +27,40 @@ class Checkpoints:
     def __init__(self, save_dir: str, keep: int = 0) -> None:
         self.save_dir, self.keep = save_dir, keep
 
-    def prepare(self, resume: bool, overwrite: bool, size: int = 0) -> None:
-        """Make the directory and see that a checkpoint can be written; refuse to mix two runs.
+    def check(self, resume: bool, overwrite: bool) -> None:
+        """Refuse to mix two runs, and a directory that cannot be written. Changes nothing, so that it may come first.
 
-        size: bytes of a checkpoint. Raises UserError where the directory cannot be written, has no room for one, or
-        holds an earlier run's checkpoints.
+        Raises UserError.
         """
+        made = []  # the directories that are not there yet
+        path = os.path.abspath(self.save_dir)
+        while not os.path.lexists(path):
+            made.append(path)
+            path = os.path.dirname(path)
         try:
             os.makedirs(self.save_dir, exist_ok=True)
-            probe = os.path.join(self.save_dir, ".writable")
+            probe = os.path.join(self.save_dir, f".writable-{os.getpid()}")
             with open(probe, "w") as file:
                 file.write("x")
             os.unlink(probe)
+            steps = self.steps()
         except OSError as error:
             raise UserError(f"--save_dir {self.save_dir}: cannot be written ({error.strerror})") from None
+        finally:
+            for path in made:
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
+        if steps and not (resume or overwrite):
+            raise UserError(f"--save_dir {self.save_dir}: holds checkpoints of an earlier run (model_{steps[-1]}); "
+                            "--resume goes on with it, --overwrite removes it")
+
+    def prepare(self, resume: bool, overwrite: bool, size: int = 0) -> None:
+        """Make the directory and see that a checkpoint can be written; with overwrite, remove an earlier run's.
+
+        size: bytes of a checkpoint. Raises UserError where there is no room for one, and as check() does.
+        """
+        self.check(resume, overwrite)
+        os.makedirs(self.save_dir, exist_ok=True)
         steps = self.steps()
         free = shutil.disk_usage(self.save_dir).free
         if free < size and not (steps and overwrite):  # hours later it would be too late
@@ -52,9 +73,6 @@ class Checkpoints:
             for step in steps:
                 remove_directory(self.path(step), "checkpoint", loading.older_files)
             self._remove_log()
-        elif steps and not resume:
-            raise UserError(f"--save_dir {self.save_dir}: holds checkpoints of an earlier run (model_{steps[-1]}); "
-                            "--resume goes on with it, --overwrite removes it")
 
     def _remove_log(self) -> None:
         """Remove the curves of an earlier run: VisualDL's own files alone."""

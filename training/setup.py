@@ -21,6 +21,7 @@ from semindex.search.index import IndexSettings
 from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.tables import numbers, read_table
 from semindex.text.tokenizer import TextTokenizer
+from training.checkpoints import Checkpoints
 from training.schedule import Schedule
 from training.trainer import train
 
@@ -36,6 +37,11 @@ def chunk_size(model: SemanticIndex) -> int:
 def schedule(args: argparse.Namespace) -> Schedule:
     """Take the schedule from the flags."""
     return Schedule(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Schedule)})
+
+
+def check_save_dir(args: argparse.Namespace) -> None:
+    """Raise UserError where no checkpoint can go into --save_dir: before data and encoder are loaded."""
+    runtime.on_rank_0(lambda: Checkpoints(args.save_dir).check(args.resume, args.overwrite))
 
 
 def read_samples(args: argparse.Namespace, columns: tuple[int, ...]) -> list[list[str]]:

@@ -95,6 +95,7 @@ def generator_command(args: argparse.Namespace) -> str:
 
 def run(args: argparse.Namespace) -> str:
     """Train as the flags say; return the best checkpoint's directory."""
+    setup.check_save_dir(args)
     samples = setup.read_samples(args, (2, 3)) if args.train_set_file else []
     if samples or args.queries_file:
         data_from = sources.of_pairs(args, samples) if samples else sources.of_trec(args)
