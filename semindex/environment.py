@@ -6,11 +6,61 @@
 | freed memory is kept | 6 times for results of 3 MB | SEMINDEX_KEEP_MEMORY=0 |
 | no stride kernels in paddle | a training step 1.4 to 2.9 times as fast | SEMINDEX_STRIDE_KERNEL=1 |
 | threads: this process's share of the cores | 1.3 times | OMP_NUM_THREADS=N |
+| caches of a home that cannot be written go to a temporary directory | a script runs in a container | HOME=DIR |
 """
 
+import contextlib
 import ctypes
 import os
+import sys
+import tempfile
 import warnings
+
+
+def probe(directory: str) -> None:
+    """Raise OSError where no file can be made in a directory, which need not be there yet. Leaves nothing behind."""
+    made, path = [], os.path.abspath(directory)
+    while not os.path.lexists(path):
+        made.append(path)
+        path = os.path.dirname(path)
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".writable-") as file:
+            file.write(b"x")
+            file.flush()
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # not made, or another process's by now
+                os.rmdir(path)
+
+
+def prepare_home() -> None:
+    """Give libraries that keep caches at home another one where it cannot be written, with a warning.
+
+    Before paddlenlp, visualdl or matplotlib is imported: they make ~/.paddlenlp, ~/.visualdl, ~/.config/matplotlib, and
+    two of them have no other way to be told.
+    """
+    home = os.path.expanduser("~")
+    try:
+        for name in ("", ".paddlenlp", ".visualdl"):
+            probe(os.path.join(home, name))
+        return
+    except OSError as error:
+        reason = error.strerror
+    kept = os.path.join(home, ".paddlenlp")
+    if all(os.path.isdir(os.path.join(kept, name)) for name in ("models", "datasets", "packages")):
+        os.environ.setdefault("PPNLP_HOME", kept)  # encoders that were put there can be read all the same
+    other = os.path.join(tempfile.gettempdir(), f"semindex-home-{os.getuid()}")
+    try:
+        os.makedirs(other, mode=0o700, exist_ok=True)
+        if os.lstat(other).st_uid != os.getuid() or os.path.islink(other):
+            raise OSError  # another user's, who could change what is read
+        probe(other)
+    except OSError:
+        other = tempfile.mkdtemp(prefix="semindex-home-")
+    os.environ["HOME"] = other
+    print(f"warning: the home {home} cannot be written ({reason}); caches go to {other}, or set HOME", file=sys.stderr,
+          flush=True)
 
 
 def prepare_environment() -> None:

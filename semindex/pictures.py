@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from semindex.environment import prepare_home
 from semindex.errors import UserError
 from semindex.files import atomic_file
 
@@ -21,6 +22,7 @@ def curves(directory: str, tags: Sequence[str]) -> dict[str, list[tuple[int, flo
 
     Raises UserError where there is no log.
     """
+    prepare_home()
     from visualdl import LogReader
 
     inner = os.path.join(directory, "visualdl")
@@ -40,6 +42,7 @@ def curves(directory: str, tags: Sequence[str]) -> dict[str, list[tuple[int, flo
 def _pyplot() -> Any:
     import logging
 
+    prepare_home()
     import matplotlib
 
     matplotlib.use("Agg")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from semindex.environment import keep_freed_memory, prepare_environment
+from semindex.environment import keep_freed_memory, prepare_environment, prepare_home
 from semindex.errors import UserError
 
 _TOLD = os.environ.get("OMP_NUM_THREADS", "")  # read now: paddle sets it to 1 when imported
@@ -118,6 +118,7 @@ def start(device: str = "auto", seed: int = 0) -> str:
     Raises UserError where this machine or this build of paddle lacks the device.
     """
     processes()  # an error in them before the seconds that importing paddle takes
+    prepare_home()
     prepare_environment()
     logging.getLogger().setLevel(logging.WARNING)
     import paddle

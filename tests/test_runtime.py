@@ -5,11 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TRAIN, run
 
 from semindex import runtime
+from semindex.environment import prepare_home, probe
 from semindex.errors import UserError
 
 LAUNCHED = {"PADDLE_TRAINER_ID": "1", "PADDLE_TRAINERS_NUM": "2", "PADDLE_CURRENT_ENDPOINT": "127.0.0.1:2",
@@ -57,6 +59,72 @@ def test_only_new_tcp_connections_send_at_once_and_nothing_leaks():
             assert {file.fileno()}.isdisjoint(number for number, _ in runtime.open_sockets())
             assert udp.fileno() >= 0 and unix.fileno() >= 0
             new.sendall(b"x")  # it is open still
+
+
+@pytest.fixture
+def surroundings(monkeypatch, tmp_path):
+    """A temporary directory of the test's own; what is changed in the environment is put back."""
+    for name in ("HOME", "PPNLP_HOME"):
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return tmp_path
+
+
+def test_a_home_that_can_be_written_stays(surroundings, capsys, monkeypatch):
+    for home in (surroundings / "home", surroundings / "not" / "yet"):
+        (surroundings / "home").mkdir(exist_ok=True)
+        monkeypatch.setenv("HOME", str(home))
+        prepare_home()
+        assert os.environ["HOME"] == str(home) and capsys.readouterr().err == ""
+    assert sorted(os.listdir(surroundings)) == ["home", "tmp"] and os.listdir(surroundings / "home") == []
+
+
+@pytest.mark.parametrize("home", ["/proc/nonexistent", "a file"])
+def test_a_home_that_cannot_be_written_is_replaced_with_one_warning(surroundings, capsys, monkeypatch, home):
+    (surroundings / "a file").write_text("")
+    home = str(surroundings / home)
+    monkeypatch.setenv("HOME", home)
+    prepare_home()
+    other = os.environ["HOME"]
+    assert os.path.dirname(other) == str(surroundings / "tmp") and os.stat(other).st_mode & 0o777 == 0o700
+    assert capsys.readouterr().err.startswith(f"warning: the home {home} cannot be written (")
+    prepare_home()
+    monkeypatch.setenv("HOME", home)
+    prepare_home()
+    assert os.environ["HOME"] == other and len(os.listdir(surroundings / "tmp")) == 1  # no directory a run is left
+    os.rename(other, surroundings / "else")
+    os.symlink(surroundings / "else", other)  # of another user, as it may be
+    monkeypatch.setenv("HOME", home)
+    prepare_home()
+    assert os.environ["HOME"] != other
+
+
+def test_a_model_cache_that_can_be_read_alone_is_used_all_the_same(surroundings, monkeypatch):
+    for name in ("models", "datasets", "packages"):
+        (surroundings / "home" / ".paddlenlp" / name).mkdir(parents=True)
+    (surroundings / "home" / ".visualdl").write_text("in the way")
+    monkeypatch.setenv("HOME", str(surroundings / "home"))
+    prepare_home()
+    assert os.environ["PPNLP_HOME"] == str(surroundings / "home" / ".paddlenlp")
+
+
+def test_probing_leaves_nothing(tmp_path):
+    probe(str(tmp_path / "a" / "b"))
+    assert os.listdir(tmp_path) == []
+    for path in ("", "/proc/nonexistent/x", __file__):
+        with pytest.raises(OSError, match=r".*"):
+            probe(path)
+
+
+@pytest.mark.slow
+def test_a_training_and_its_curves_need_no_home(toy, tmp_path):
+    for script in ([*TRAIN, "--train_set_file", toy / "train.csv", "--save_dir", tmp_path / "run", "--max_steps", 1],
+                   ["plot_training.py", "--save_dir", tmp_path / "run", "--output_file", tmp_path / "x.png"]):
+        done = run(*script, env={"HOME": "/proc/nonexistent", "TMPDIR": str(tmp_path)})
+        assert done.returncode == 0 and done.stderr.count("warning") == 1, done.stdout + done.stderr
+    assert (tmp_path / "x.png").is_file()
 
 
 @pytest.mark.slow

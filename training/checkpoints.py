@@ -1,6 +1,5 @@
 """The directories of a training run: whole or absent, latest and best, what a resume needs."""
 
-import contextlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from models.heads.head import Head
 from models.semantic_index import SemanticIndex
 from semindex import manifest
 from semindex.directories import atomic_directory, remove_directory
+from semindex.environment import probe
 from semindex.errors import UserError
 from semindex.text.tokenizer import TextTokenizer
 
@@ -32,24 +32,11 @@ class Checkpoints:
 
         Raises UserError.
         """
-        made = []  # the directories that are not there yet
-        path = os.path.abspath(self.save_dir)
-        while not os.path.lexists(path):
-            made.append(path)
-            path = os.path.dirname(path)
         try:
-            os.makedirs(self.save_dir, exist_ok=True)
-            probe = os.path.join(self.save_dir, f".writable-{os.getpid()}")
-            with open(probe, "w") as file:
-                file.write("x")
-            os.unlink(probe)
+            probe(self.save_dir)
             steps = self.steps()
         except OSError as error:
             raise UserError(f"--save_dir {self.save_dir}: cannot be written ({error.strerror})") from None
-        finally:
-            for path in made:
-                with contextlib.suppress(OSError):
-                    os.rmdir(path)
         if steps and not (resume or overwrite):
             raise UserError(f"--save_dir {self.save_dir}: holds checkpoints of an earlier run (model_{steps[-1]}); "
                             "--resume goes on with it, --overwrite removes it")
@@ -87,7 +74,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Return the steps that have a checkpoint, ascending."""
-        found = [re.fullmatch(r"model_(\d+)", name) for name in os.listdir(self.save_dir)]
+        names = os.listdir(self.save_dir) if os.path.isdir(self.save_dir) else []
+        found = [re.fullmatch(r"model_(\d+)", name) for name in names]
         return sorted(int(match[1]) for match in found if match)
 
     def latest(self) -> str | None:
