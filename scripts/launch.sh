@@ -28,6 +28,15 @@ launch() {
     shift
     local command=("$PYTHON" -u)
     if [ -n "${GPUS:-}" ]; then
+        # Paddle's launcher ends in a traceback there. The package's name tells a CPU build without importing paddle.
+        "$PYTHON" -c 'from importlib.metadata import distributions
+names = {d.metadata["Name"].lower() for d in distributions(name="paddlepaddle")}
+names |= {d.metadata["Name"].lower() for d in distributions(name="paddlepaddle-gpu")}
+raise SystemExit(names == {"paddlepaddle"})' || {
+            echo "error: GPUS=$GPUS: the installed paddle is a CPU build; bash scripts/setup.sh --gpu installs the other," \
+                "or leave GPUS out (NPROC=2 starts two processes)" >&2
+            exit 2
+        }
         command+=(-m paddle.distributed.launch --gpus "$GPUS" --log_dir "${LOG_DIR:-log}")
     elif [ "${NPROC:-1}" -gt 1 ]; then
         command+=(-m paddle.distributed.launch --nproc_per_node "$NPROC" --log_dir "${LOG_DIR:-log}")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 
+import paddle
 import pytest
 from conftest import ROOT, TRAIN, run
 
@@ -136,3 +137,13 @@ def test_a_waiting_job_ends_in_one_line_when_told_to(tmp_path):
     job.send_signal(signal.SIGTERM)
     out, err = job.communicate(timeout=60)
     assert (out, err, job.returncode) == ("", "terminated\n", 128 + signal.SIGTERM)
+
+
+def test_cards_on_a_cpu_build_are_an_error_of_one_line(tmp_path):
+    """paddle's launcher said `ValueError: substring not found`."""
+    if paddle.is_compiled_with_cuda():
+        pytest.skip("a GPU build of paddle")
+    done = subprocess.run(["bash", str(ROOT / "scripts" / "predict.sh")], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"GPUS": "0", "PYTHON": sys.executable})
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: GPUS=0: the installed paddle is a CPU build")
