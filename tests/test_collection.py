@@ -1,12 +1,15 @@
 """Collections in TREC's form: reading, tokenising once, passages of long documents."""
 
+import hashlib
 import json
 import os
+from argparse import Namespace
 
 import numpy as np
 import pytest
 
 from models.loading import create
+from semindex.collection import sources as sources_of
 from semindex.collection import store as collections
 from semindex.collection.ranking import check_candidates
 from semindex.collection.store import Sources, split_long
@@ -186,3 +189,36 @@ def test_faults_are_named(tmp_path, tokenizer, capsys):
         json.dump({"key": 1}, file)
     with pytest.raises(UserError, match="changed since"):
         collections.load(path)
+
+
+def test_the_key_follows_from_files_as_ever_and_from_samples_where_there_is_no_file(tmp_path):
+    """--train_set_file - was read for its samples and then hashed as a file of that name."""
+    def origin(path, samples, corpus=None):
+        args = Namespace(train_set_file=str(path), corpus_file=corpus and str(corpus), skip_bad_lines=False)
+        return sources_of.of_pairs(args, samples).origin
+
+    pairs = [["问一", "答一"], ["问二", "答二"]]
+    file = tmp_path / "train.csv"
+    file.write_text("".join("\t".join(pair) + "\n" for pair in pairs), encoding="utf-8")
+    said = hashlib.sha256(file.read_bytes()).digest()
+    assert origin(file, pairs) == hashlib.sha256(said + b"||").hexdigest() + "False"
+    corpus = tmp_path / "corpus.csv"
+    corpus.write_text("答一\n答三\n", encoding="utf-8")
+    both = said + b"|" + hashlib.sha256(corpus.read_bytes()).digest() + b"|"
+    assert origin(file, pairs, corpus) == hashlib.sha256(both).hexdigest() + "False"
+    os.mkfifo(tmp_path / "pipe")
+    found = {origin(path, some) for path in ("-", tmp_path / "pipe") for some in (pairs, [["问一", "答二"], pairs[1]])}
+    assert len(found) == 2 and origin("-", pairs) in found
+
+
+def test_a_collection_of_files_as_ever_and_none_from_standard_input(tmp_path):
+    texts = {"corpus": "D1\t文章\n", "queries": "q1\t问\n", "qrels": "q1\tD1\n"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    args = Namespace(corpus_file=str(tmp_path / "corpus"), queries_file=str(tmp_path / "queries"), dev_queries_file=None,
+                     qrels_file=str(tmp_path / "qrels"), dev_qrels_file=None, skip_bad_lines=False)
+    said = b"".join(hashlib.sha256(text.encode()).digest() + b"|" for text in texts.values()) + b"||"
+    assert sources_of.of_trec(args).origin == hashlib.sha256(said).hexdigest() + "False"
+    args.corpus_file = "-"
+    with pytest.raises(UserError, match="--corpus_file -: a collection is read several times"):
+        sources_of.of_trec(args)

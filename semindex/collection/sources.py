@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import itertools
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,11 +20,18 @@ from semindex.text.trec import read_documents, read_qrels, read_queries
 VOCABULARY_FROM = 200_000  # documents that an encoder from random weights takes its vocabulary from
 
 
-def _checksum(*paths: str | None) -> str:
+def _checksum(*files: tuple[str | None, Iterable[Iterable[Any]]]) -> str:
+    """Return a SHA-256 over files, given with the rows that were read from each.
+
+    Of standard input and pipes, which can be read once, the rows count; of files their bytes, and no row is looked at.
+    """
     joined = hashlib.sha256()
-    for path in paths:
-        if path:
+    for path, rows in files:
+        if path and os.path.isfile(path):
             joined.update(digest(path).digest())
+        elif path:
+            for row in rows:
+                joined.update("\t".join(map(str, row)).encode() + b"\n")
         joined.update(b"|")
     return joined.hexdigest()
 
@@ -72,7 +80,8 @@ def of_pairs(args: argparse.Namespace, samples: list[list[str]]) -> Sources:
                    [*((str(query), str(document), 1) for query, document in (pairs + 1).tolist()),
                     *negatives_of(samples, documents, queries, pairs)],
                    (0, 0), 0,
-                   _checksum(args.train_set_file, args.corpus_file) + str(args.skip_bad_lines))
+                   _checksum((args.train_set_file, samples), (args.corpus_file, ([text] for text in documents)))
+                   + str(args.skip_bad_lines))
 
 
 def of_trec(args: argparse.Namespace) -> Sources:
@@ -81,11 +90,18 @@ def of_trec(args: argparse.Namespace) -> Sources:
     asked: list[tuple[str, str]] = []
     judgements: list[tuple[str, str, int]] = []
     training = 0
+    if args.corpus_file == "-" or not (os.path.isfile(args.corpus_file) or os.path.isdir(args.corpus_file)
+                                       or not os.path.exists(args.corpus_file)):
+        raise UserError(f"--corpus_file {args.corpus_file}: a collection is read several times, so it must be a file")
+    files: list[tuple[str | None, Iterable[Iterable[Any]]]] = [(args.corpus_file, ())]
     for queries_file, qrels_file in ((args.queries_file, args.qrels_file),
                                      (args.dev_queries_file, args.dev_qrels_file)):
         if not queries_file:
+            files += [(None, ()), (None, ())]
             continue
         queries, qrels = read_queries(queries_file, skip), read_qrels(qrels_file, skip) if qrels_file else {}
+        files += [(queries_file, queries),
+                  (qrels_file, ((query, *judged) for query, row in qrels.items() for judged in row.items()))]
         both = {name for name, _ in asked} & {name for name, _ in queries}
         if both:
             raise UserError(f"{queries_file}: the id {min(both)} is one of {args.queries_file} too; ids must differ")
@@ -98,8 +114,7 @@ def of_trec(args: argparse.Namespace) -> Sources:
         training = training or len(queries)
     return Sources(lambda separator: read_documents(args.corpus_file, separator, skip), asked,
                    training if args.queries_file else 0, judgements, (0, 0), 0,
-                   _checksum(args.corpus_file, args.queries_file, args.qrels_file, args.dev_queries_file,
-                             args.dev_qrels_file) + str(skip))
+                   _checksum(*files) + str(skip))
 
 
 def set_lengths(sources: Sources, args: argparse.Namespace, settings: Any) -> None:
