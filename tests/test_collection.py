@@ -3,12 +3,17 @@
 import hashlib
 import json
 import os
+import resource
+import sys
 from argparse import Namespace
 
 import numpy as np
 import pytest
+from paddlenlp.transformers import ErnieTokenizer
 
-from models.loading import create
+import plot_negatives
+import run_ann_data_gen
+from models.loading import create, save
 from semindex.collection import sources as sources_of
 from semindex.collection import store as collections
 from semindex.collection.ranking import check_candidates
@@ -16,6 +21,7 @@ from semindex.collection.store import Sources, split_long
 from semindex.errors import UserError
 from semindex.text import trec
 from semindex.text.ragged import Ragged
+from semindex.text.tokenizer import TextTokenizer
 
 DOCUMENTS = [("D1", "怎么退款" * 10), ("D2", "短"), ("D3", ""), ("D4", "怎么退款" * 10), ("D5", "很长的文章" * 40)]
 QUERIES = [("q1", "退款"), ("q2", "短"), ("d1", "文章")]
@@ -222,3 +228,56 @@ def test_a_collection_of_files_as_ever_and_none_from_standard_input(tmp_path):
     args.corpus_file = "-"
     with pytest.raises(UserError, match="--corpus_file -: a collection is read several times"):
         sources_of.of_trec(args)
+
+
+def test_a_collection_of_another_tokenizer_is_refused(tmp_path, tokenizer, capsys):
+    """The encoder read tokens beyond its vocabulary: whatever stood in memory there."""
+    path = str(tmp_path / "c")
+    collections.build(path, sources(), tokenizer)
+    tokenizer.save(str(tmp_path / "saved"))
+    again = TextTokenizer(ErnieTokenizer.from_pretrained(str(tmp_path / "saved")), 8)
+    collections.load(path).check_tokenizer(again, "here")
+    other = create("scratch-1x32", {"max_seq_length": 16}, ["别的字"])[1]
+    with pytest.raises(UserError, match="c: tokenised with another tokenizer than that of checkpoints/best; give"):
+        collections.load(path).check_tokenizer(other, "checkpoints/best")
+    assert capsys.readouterr().err == ""
+    about = json.loads((tmp_path / "c" / collections.MARKER).read_text())
+    (tmp_path / "c" / collections.MARKER).write_text(json.dumps({k: v for k, v in about.items() if k != "tokenizer"}))
+    collections.load(path).check_tokenizer(other, "here")  # of an earlier version
+    assert "does not say with which tokenizer it was made" in capsys.readouterr().err
+    assert not collections.build(path, sources(), tokenizer)
+
+
+def test_the_scripts_check_the_tokenizer(tmp_path, tokenizer, monkeypatch):
+    collections.build(str(tmp_path / "c"), sources(), tokenizer)
+    model, other = create("scratch-1x32", {"max_seq_length": 16}, ["别的字"])
+    (tmp_path / "other").mkdir()
+    save(model, other, str(tmp_path / "other"))
+    for script, *flags in ((run_ann_data_gen, "--init_model_dir", "--ann_dir", "ann"),
+                           (run_ann_data_gen, "--init_model_dir", "--inference", "--output_dir", "out"),
+                           (plot_negatives, "--params_path", "--output_dir", "out")):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["x", "--device", "cpu", "--data_dir", "c", flags[0], "other", *flags[1:]])
+        with pytest.raises(UserError, match="c: tokenised with another tokenizer than that of other"):
+            script.main()
+    assert sorted(os.listdir(tmp_path)) == ["ann", "c", "other"] and os.listdir(tmp_path / "ann") == []
+
+
+def test_what_was_tokenised_anew_is_told(tmp_path, tokenizer, capsys):
+    told = []
+    for change in ({}, {}, {"origin": "there"}):
+        collections.prepare(str(tmp_path / "c"), sources(**change), tokenizer)
+        told.append(capsys.readouterr().out.strip().rsplit("queries, ", 1)[1])
+    assert told == ["tokenised", "tokenised before", "tokenised anew, since the data, the lengths or the tokenizer changed"]
+
+
+def test_a_full_disk_is_named(tmp_path, tokenizer):
+    """A write has no name to give: the error was `No space left on device` alone."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
+    try:
+        with pytest.raises(UserError, match="/c: could not be written .*; make room, then start again"):
+            collections.build(str(tmp_path / "c"), sources(), tokenizer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == []

@@ -291,7 +291,7 @@ def test_a_prepared_collection_must_fit(toy, checkpoint, tmp_path):
     other, words = create("scratch-1x32", {}, ["别的词"])
     other.ptm.save_pretrained(str(tmp_path / "encoder"))
     words.save(str(tmp_path / "encoder"))
-    with pytest.raises(UserError, match="tokenised with another vocabulary"):
+    with pytest.raises(UserError, match="tokenised with another tokenizer"):
         prepared(init_from_ckpt=None, model_name_or_path=str(tmp_path / "encoder"))
     alone = ["train_ance.py", "--device", "cpu", "--data_dir", "made"]
     assert "leave the flag out, or name the rest" in fail(*alone, "--qrels_file", "qrels", cwd=tmp_path)

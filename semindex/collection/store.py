@@ -68,6 +68,15 @@ class Collection:
         # passages of document d: first_passage[d] to first_passage[d + 1]
         self.first_passage: np.ndarray = np.asarray(np.searchsorted(self.owner, np.arange(about.documents + 1)))
 
+    def check_tokenizer(self, tokenizer: TextTokenizer, encoder: str) -> None:
+        """Raise UserError where the tokens are not those of an encoder's tokenizer: other words to it, or none."""
+        if not self.about.vocabulary:
+            warn(f"{self.directory}: does not say with which tokenizer it was made; whether it is that of {encoder} "
+                 "cannot be checked")
+        elif self.about.vocabulary != vocabulary_digest(tokenizer):
+            raise UserError(f"{self.directory}: tokenised with another tokenizer than that of {encoder}; give the "
+                            "collection of this encoder's training")
+
     @property
     def passages(self) -> Ragged:
         """Token ids of the passages."""
@@ -278,9 +287,15 @@ def _write(directory: str, sources: Sources, tokenizer: TextTokenizer, key: str)
 
 def prepare(directory: str, sources: Sources, tokenizer: TextTokenizer) -> Collection:
     """Tokenise a collection into a directory, unless it is there; every rank opens it."""
-    new = on_rank_0(lambda: build(directory, sources, tokenizer))
+    def work() -> str:
+        before = read_about(directory)
+        if not build(directory, sources, tokenizer):
+            return "tokenised before"
+        return "tokenised" + " anew, since the data, the lengths or the tokenizer changed" * (before is not None)
+
+    how = on_rank_0(work)
     found = load(directory)
-    describe(found, "tokenised" if new else "tokenised before")
+    describe(found, how)
     return found
 
 
@@ -289,10 +304,3 @@ def describe(collection: Collection, how: str) -> None:
     about = collection.about
     say(f"{collection.directory}: {about.documents} documents, {about.passages} passages, {about.queries} queries, "
         f"{how}")
-
-
-def check_vocabulary(collection: Collection, tokenizer: TextTokenizer) -> None:
-    """Raise UserError where a collection was tokenised with another vocabulary; those of before it was noted pass."""
-    if collection.about.vocabulary not in ("", vocabulary_digest(tokenizer)):
-        raise UserError(f"--data_dir {collection.directory}: tokenised with another vocabulary than the encoder's; "
-                        "tokenise it anew with prepare_collection.py and this encoder")

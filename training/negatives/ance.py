@@ -71,7 +71,7 @@ def of_prepared(args: argparse.Namespace) -> tuple[SemanticIndex, TextTokenizer,
                             "the flag out, or tokenise anew with prepare_collection.py")
         setattr(settings, flag, found)
     tokenizer = TextTokenizer(tokenizer.tokenizer, settings.max_seq_length)
-    store.check_vocabulary(collection, tokenizer)
+    collection.check_tokenizer(tokenizer, args.init_from_ckpt or args.model_name_or_path)
     store.describe(collection, "tokenised before")
     return model, tokenizer, collection
 

@@ -17,6 +17,7 @@ from semindex.directories import atomic_directory, check_replaceable
 from semindex.encode.encoder import encode, vector_file
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
+from semindex.files import named
 from semindex.search.index import IndexSettings
 from semindex.text.tokenizer import TextTokenizer
 from training.checkpoints import STATE, Checkpoints
@@ -133,7 +134,7 @@ def _make(path: str, weights: str, step: int, number: int, directory: str, gener
     if loaded is None:
         return False
     encoder, tokenizer = loaded
-    store.check_vocabulary(collection, tokenizer)
+    collection.check_tokenizer(tokenizer, path)
     runtime.say(f"generation {number} from {path}")
     index = IndexSettings.from_flags(args)
     dev = RankingEvaluator(collection, index) if len(collection.judged(training=False)) else None
@@ -142,7 +143,8 @@ def _make(path: str, weights: str, step: int, number: int, directory: str, gener
     # On the disk: memory need not hold them, and a killed job goes on with them if the checkpoint is still the newest.
     file = vector_file(os.path.join(generations.directory, "passages"), encoder, collection.passages,
                        f"{weights} {collection.about.key} {args.engine}")
-    out = miner.publish(encoder, generation, generations, dev=dev, file=file)
+    with named(generations.directory):
+        out = miner.publish(encoder, generation, generations, dev=dev, file=file)
     runtime.on_rank_0(file.remove)
     runtime.say(f"published {out}: " + ", ".join(f"{name} {value} s" for name, value in generation.seconds.items()))
     return True
@@ -159,12 +161,13 @@ def write_vectors(args: argparse.Namespace) -> None:
     loaded = load(found[0], args, collection.about.passages) if found else None
     if loaded is None:
         raise UserError(f"--training_dir {args.training_dir}: holds no checkpoint")
-    store.check_vocabulary(collection, loaded[1])
+    collection.check_tokenizer(loaded[1], found[0])
     runtime.say(f"Loaded parameters from {found[0]}")
     # A killed run goes on: the vectors grow beside the directory, which takes its name when all is there.
     file = vector_file(args.output_dir, loaded[0], collection.passages,
                        f"{found[1]} {collection.about.key} {args.engine}")
-    passages = encode(loaded[0], collection.passages, "encode passages", file)
+    with named(args.output_dir):
+        passages = encode(loaded[0], collection.passages, "encode passages", file)
     queries = encode(loaded[0], collection.query_tokens(np.arange(collection.about.queries)), "encode queries")
 
     def write() -> None:
