@@ -348,6 +348,19 @@ def test_a_stuck_loss_and_collapsed_vectors_are_noticed(capsys):
     assert "the vectors collapse" in capsys.readouterr().err
 
 
+def test_a_loss_of_nothing_is_noticed(capsys, tmp_path):
+    apart = nn.functional.normalize(paddle.to_tensor(np.eye(8, 16, dtype=np.float32)))
+    assert not watch_after(0.0, apart, InBatchNegative(), reports=9)
+    assert not watch_after(1e-4, apart, InBatchNegative()) and capsys.readouterr().err == ""
+    assert watch_after(0.0, apart, InBatchNegative())
+    assert "the loss has been 0 in ten reports" in capsys.readouterr().err
+    model, tokenizer, _ = setup()
+    for samples, told in ((PAIRS[:1] * 20, True), ([*PAIRS[:1] * 20, PAIRS[1]], False)):
+        data = TrainingSet.from_samples(samples, tokenizer, 8)
+        Trainer(model, tokenizer, InBatchNegative(), data, schedule(tmp_path))
+        assert ("all 20 training samples are the same" in capsys.readouterr().err) == told
+
+
 def test_state_says_where_the_run_stands(tmp_path):
     model, tokenizer, data = setup()
     train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, epochs=1))

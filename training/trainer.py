@@ -15,7 +15,7 @@ from semindex.measure.evaluator import Evaluator
 from semindex.text.tokenizer import TextTokenizer
 from training.checkpoints import LOG
 from training.evaluation import Evaluation
-from training.monitor import Monitor
+from training.monitor import Monitor, check_samples
 from training.run import Run
 from training.schedule import Schedule
 from training.step import Step
@@ -35,6 +35,7 @@ class Trainer:
         if not self.batches_per_epoch:
             raise UserError(f"{len(data.rows)} training sample{'s' * (len(data.rows) > 1)} with --batch_size "
                             f"{data.batch_size} give no batch of two samples a process, and one alone has no negative")
+        check_samples(data.rows)
         self.steps_per_epoch = -(-self.batches_per_epoch // schedule.gradient_accumulation_steps)
         total = self.steps_per_epoch * schedule.epochs
         self.total = min(total, schedule.max_steps) if schedule.max_steps else total
