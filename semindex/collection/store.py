@@ -16,7 +16,7 @@ from semindex.directories import atomic_directory, check_replaceable
 from semindex.encode.encoder import tokens_ahead
 from semindex.errors import UserError
 from semindex.runtime import on_rank_0, say, warn
-from semindex.text.corpus import Corpus
+from semindex.text.corpus import TextFile
 from semindex.text.ragged import Ragged
 from semindex.text.tokenizer import TextTokenizer
 
@@ -100,18 +100,6 @@ class Collection:
     def judged(self, training: bool) -> np.ndarray:
         """Return the judgements of the queries that are for training, or of the others."""
         return self.qrels[(self.qrels[:, 0] < self.about.training) == training]
-
-
-class TextFile(Corpus):
-    """Texts of a file, one a line, memory-mapped; unlike a Corpus's they may be equal."""
-
-    def __init__(self, path: str) -> None:
-        self.buffer = np.memmap(path, np.uint8, "r") if os.path.getsize(path) else np.empty(0, np.uint8)
-        self.ends = np.flatnonzero(self.buffer == 10) + 1
-
-    def some(self, rows: Iterable[int]) -> list[str]:
-        """Return the texts of some rows."""
-        return [self[int(row)] for row in rows]
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 import array
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -73,6 +74,18 @@ class Corpus:
     def save(self, path: str) -> None:
         """Write the distinct texts, one a line."""
         self.buffer.tofile(path)
+
+
+class TextFile(Corpus):
+    """Texts of a file, one a line, memory-mapped; unlike a Corpus's they may be equal."""
+
+    def __init__(self, path: str) -> None:
+        self.buffer = np.memmap(path, np.uint8, "r") if os.path.getsize(path) else np.empty(0, np.uint8)
+        self.ends = np.flatnonzero(self.buffer == 10) + 1
+
+    def some(self, rows: Iterable[int]) -> list[str]:
+        """Return the texts of some rows."""
+        return [self[int(row)] for row in rows]
 
 
 def read_corpus(path: str, skip_bad_lines: bool = False) -> tuple[Corpus, ReadReport]:
