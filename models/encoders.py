@@ -2,6 +2,7 @@
 
 import importlib.util
 import tempfile
+import threading
 
 import numpy as np
 import paddle
@@ -17,18 +18,25 @@ from semindex.text.tokenizer import TextTokenizer
 ENGINES = ("auto", "dynamic", "static", "onnx", "int8")
 # Texts from which an export, 4 s for a small encoder and half a minute for ERNIE's shape, is paid back.
 WORTH_AN_EXPORT = 10_000
+# Whether a layer trains is a state of the layer: one thread may not switch dropout on while another one encodes.
+_TURN = threading.Lock()
 
 
 def dynamic(model: SemanticIndex, tokenizer: TextTokenizer, batch_size: int | None = None) -> TextEncoder:
-    """Return an encoder that runs the model as it is, dropout off; batch_size: see TextEncoder."""
+    """Return an encoder that runs the model as it is, dropout off; batch_size: see TextEncoder.
+
+    Threads may share it, and the model: they take turns.
+    """
     def run(ids: np.ndarray) -> np.ndarray:
-        training = model.training
-        model.eval()
-        with paddle.no_grad():
-            vectors = model(paddle.to_tensor(ids)).numpy()
-        if training:
-            model.train()
-        return vectors
+        with _TURN:
+            training = model.training
+            model.eval()
+            try:
+                with paddle.no_grad():
+                    return model(paddle.to_tensor(ids)).numpy()
+            finally:
+                if training:
+                    model.train()
 
     return TextEncoder(run, tokenizer, model.dimension, batch_size)
 
