@@ -45,6 +45,7 @@ def main() -> None:
     from semindex.search.index import IndexSettings
     from semindex.search.recall_files import check_outputs
     from semindex.text import trec
+    from semindex.text.counted import counted
 
     runtime.on_rank_0(lambda: check_outputs(args.run_file))
     model, tokenizer = loading.load(args.params_path, vars(args))
@@ -69,8 +70,11 @@ def main() -> None:
 
         def write() -> None:
             run = ranker.run(queries, min(args.depth, collection.about.documents), candidates)
-            rows = ((query, [(name, row[name]) for name in ordered(row)]) for query, row in run.items())
-            runtime.say(f"{args.run_file}: {trec.write_run(args.run_file, rows, 'semantic_index')} lines")
+            shown = ((query, dict(zip(row, encoder.scores(np.array(list(row.values()))).tolist())))
+                     for query, row in run.items())
+            rows = ((query, [(name, row[name]) for name in ordered(row)]) for query, row in shown)
+            lines = trec.write_run(args.run_file, rows, "semantic_index")
+            runtime.say(f"{args.run_file}: {counted(lines, 'line')}")
 
         runtime.on_rank_0(write)
 

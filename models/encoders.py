@@ -38,7 +38,7 @@ def dynamic(model: SemanticIndex, tokenizer: TextTokenizer, batch_size: int | No
                 if training:
                     model.train()
 
-    return TextEncoder(run, tokenizer, model.dimension, batch_size)
+    return TextEncoder(run, tokenizer, model.dimension, batch_size, similarity=model.settings.similarity)
 
 
 def fast_encoder(model: SemanticIndex, tokenizer: TextTokenizer, engine: str, texts: int,
@@ -68,7 +68,8 @@ def fast_encoder(model: SemanticIndex, tokenizer: TextTokenizer, engine: str, te
             run = onnx_engine(directory, INT8 if engine == "int8" else ONNX, 1)
     if training:
         model.train()
-    return TextEncoder(run, tokenizer, model.dimension, batch_size, workers=workers), engine
+    return TextEncoder(run, tokenizer, model.dimension, batch_size, workers=workers,
+                       similarity=model.settings.similarity), engine
 
 
 def _has_onnx() -> bool:

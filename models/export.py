@@ -51,6 +51,7 @@ def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: st
     manifest.write(directory, "export", {
         "source": source, "written": time.strftime("%Y-%m-%dT%H:%M:%S"), "dimension": model.dimension,
         "max_seq_length": model.settings.max_seq_length,
+        "similarity": model.settings.similarity,
         "max_position_embeddings": getattr(model.ptm.config, "max_position_embeddings", model.settings.max_seq_length),
         "tokenizer": about, "versions": versions})
 

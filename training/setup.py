@@ -19,6 +19,7 @@ from semindex.measure.recall import RecallEvaluator
 from semindex.measure.spearman import SpearmanEvaluator
 from semindex.search.index import IndexSettings
 from semindex.text.corpus import Corpus, read_corpus
+from semindex.text.counted import counted, verb
 from semindex.text.tables import numbers, read_table
 from semindex.text.tokenizer import TextTokenizer
 from training.checkpoints import Checkpoints
@@ -51,7 +52,8 @@ def read_samples(args: argparse.Namespace, columns: tuple[int, ...]) -> list[lis
     if labels is not None:
         raise UserError(f"{args.train_set_file}: the third column holds numbers, which look like labels, not hard "
                         "negatives; keep the first two columns of the pairs that match")
-    runtime.say(f"{args.train_set_file}: {len(samples)} samples of {len(samples[0])} columns{lines.notes()}")
+    runtime.say(f"{args.train_set_file}: {counted(len(samples), 'sample')} of {counted(len(samples[0]), 'column')}"
+                f"{lines.notes()}")
     return samples
 
 
@@ -69,7 +71,7 @@ def encoder(args: argparse.Namespace, texts: Iterable[str],
         if read_settings(directory):
             model, tokenizer = loading.load(args.init_from_ckpt, flags, rate)
         else:
-            if scratch.is_scratch(name):
+            if scratch.claims(name):
                 raise UserError(f"--init_from_ckpt {args.init_from_ckpt}: holds weights only; name their encoder "
                                 "with --model_name_or_path")
             model, tokenizer = loading.create(name, flags, head=head, head_dropout=rate)
@@ -100,15 +102,16 @@ def training_set(args: argparse.Namespace, samples: list[list[str]], model: Sema
     if shared:
         how = {"mask": "masked as negatives of one another", "keep": "kept as negatives of one another",
                "no_duplicates": "dealt into different batches"}[args.false_negatives]
-        runtime.say(f"{shared} of {len(samples)} samples share a text with another one: {how}")
+        runtime.say(f"{shared} of {counted(len(samples), 'sample')} {verb(shared, 'shares', 'share')} a text with "
+                    f"another one: {how}")
     lost = len(samples) - sum(map(len, data.plan(0)))
     if lost and args.false_negatives == "no_duplicates":
-        runtime.say(f"{lost} samples find no batch without a duplicate and are left out of the first epoch; "
+        runtime.say(f"{counted(lost, 'sample')} left out of the first epoch: no batch without a duplicate is left; "
                     "--false_negatives mask uses every sample")
     cut = int((data.tokens.lengths == tokenizer.max_seq_length).sum())
     if cut:
-        runtime.say(f"{cut} of {len(data.tokens)} texts reach --max_seq_length {tokenizer.max_seq_length}, "
-                    "longer ones are cut")
+        runtime.say(f"{cut} of {counted(len(data.tokens), 'text')} {verb(cut, 'reaches', 'reach')} --max_seq_length "
+                    f"{tokenizer.max_seq_length}, longer ones are cut")
     return data
 
 
@@ -122,14 +125,15 @@ def dev_evaluation(args: argparse.Namespace, samples: list[list[str]]) -> Evalua
     pairs, lines = read_table(args.dev_set_file, (2, 3), args.skip_bad_lines)
     pairs, labels = numbers(pairs, lines, args.skip_bad_lines)
     if labels is not None:
-        runtime.say(f"{args.dev_set_file}: {len(pairs)} labelled pairs{lines.notes()}, "
+        runtime.say(f"{args.dev_set_file}: {counted(len(pairs), 'labelled pair')}{lines.notes()}, "
                     "Spearman's correlation with their cosines")
         return SpearmanEvaluator(pairs, labels)
     if args.corpus_file:
         corpus, _ = read_corpus(args.corpus_file, args.skip_bad_lines)
     else:
         corpus = Corpus.from_texts([text for row in samples for text in row[:2]] + [row[1] for row in pairs])
-    runtime.say(f"{args.dev_set_file}: {len(pairs)} pairs{lines.notes()}, recalled from {len(corpus)} texts")
+    runtime.say(f"{args.dev_set_file}: {counted(len(pairs), 'pair')}{lines.notes()}, recalled from "
+                f"{counted(len(corpus), 'text')}")
     return RecallEvaluator(pairs, corpus, args.recall_num, IndexSettings.from_flags(args),
                            args.recall_result_dir, args.recall_result_file, args.evaluate_result)
 

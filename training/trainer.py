@@ -12,6 +12,7 @@ from models.semantic_index import SemanticIndex
 from semindex import runtime
 from semindex.errors import UserError
 from semindex.measure.evaluator import Evaluator
+from semindex.text.counted import counted
 from semindex.text.tokenizer import TextTokenizer
 from training.checkpoints import LOG
 from training.evaluation import Evaluation
@@ -33,7 +34,7 @@ class Trainer:
         self.data, self.schedule, self.callback = data, schedule, callback
         self.batches_per_epoch = len(data.plan(0))
         if not self.batches_per_epoch:
-            raise UserError(f"{len(data.rows)} training sample{'s' * (len(data.rows) > 1)} with --batch_size "
+            raise UserError(f"{counted(len(data.rows), 'training sample')} with --batch_size "
                             f"{data.batch_size} give no batch of two samples a process, and one alone has no negative")
         check_samples(data.rows)
         self.steps_per_epoch = -(-self.batches_per_epoch // schedule.gradient_accumulation_steps)
@@ -63,7 +64,7 @@ class Trainer:
         last = run.checkpoints.path(run.number)
         best = runtime.on_rank_0(run.checkpoints.best) if self.evaluation else None
         found = f"best {self.evaluation.metric} {run.best}: {best}; " if self.evaluation and best else ""
-        runtime.say(f"trained {run.number} steps; {found}last: {last}")
+        runtime.say(f"trained {counted(run.number, 'step')}; {found}last: {last}")
         return best or last
 
     def _loop(self, bar: Any) -> None:

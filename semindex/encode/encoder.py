@@ -11,6 +11,7 @@ from semindex.encode.text_encoder import TextEncoder
 from semindex.encode.vector_file import VectorFile
 from semindex.errors import UserError
 from semindex.text.corpus import Corpus
+from semindex.text.counted import counted, verb
 from semindex.text.ragged import Ragged
 from semindex.text.tokenizer import TextTokenizer
 
@@ -88,8 +89,8 @@ def report_cut(tokenizer: TextTokenizer) -> None:
     counts = runtime.gather_rows(np.array([[tokenizer.cut]], np.float32), [1] * runtime.world_size())
     cut = int(sum(count.item() for count in counts))
     if cut:
-        runtime.warn(f"{cut} text{'s' * (cut > 1)} reach --max_seq_length {tokenizer.max_seq_length}: "
-                     "what is longer was cut")
+        runtime.warn(f"{counted(cut, 'text')} {verb(cut, 'reaches', 'reach')} --max_seq_length "
+                     f"{tokenizer.max_seq_length}: what is longer was cut")
 
 
 def _check_finite(vectors: np.ndarray, texts: int) -> None:

@@ -14,6 +14,7 @@ from semindex.errors import UserError
 from semindex.text.ragged import Ragged
 from semindex.text.wordpiece import Vocabulary, WordPiece
 
+SETTINGS = "semantic_index.json"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
@@ -29,6 +30,18 @@ def read_manifest(model_dir: str, trust: bool = False) -> dict[str, Any]:
         raise UserError(f"--model_dir {model_dir}: holds no {manifest.NAME} of an export; export_model.py writes such "
                         "a directory")
     return content
+
+
+def similarity_of(model_dir: str, content: dict[str, Any]) -> str:
+    """Return cosine or dot; manifests from before it stood in them leave it to semantic_index.json."""
+    found = content.get("similarity")
+    if found is None and SETTINGS in content["files"]:
+        with open(os.path.join(model_dir, SETTINGS), encoding="utf-8") as file:
+            found = json.load(file).get("similarity")
+    if found not in (None, "cosine", "dot"):
+        raise UserError(f"{os.path.join(model_dir, manifest.NAME)}: similarity '{found}' is unknown; "
+                        "export the checkpoint again")
+    return found or "cosine"
 
 
 def load_tokenizer(model_dir: str, content: dict[str, Any], max_seq_length: int) -> Any:
@@ -61,8 +74,9 @@ class _PaddlenlpTokenizer:
 
 
 class Predictor(TextEncoder):
-    """Callable from texts to their unit vectors, by an exported directory; see TextEncoder.
+    """Callable from texts to their vectors, by an exported directory; see TextEncoder.
 
+    Unit vectors, unless the encoder was trained for dot products (similarity dot); threads may share it.
     engine: paddle or onnx; precision int8 is onnx. threads: of a CPU. max_seq_length: None is the directory's own.
     Raises UserError for a directory that is not whole or was changed.
     """
@@ -84,4 +98,5 @@ class Predictor(TextEncoder):
             run = onnx_engine(model_dir, INT8 if precision == "int8" else ONNX, threads)
         else:
             run = paddle_engine(model_dir, device, precision, threads)
-        super().__init__(run, tokenizer, content["dimension"], batch_size)
+        super().__init__(run, tokenizer, content["dimension"], batch_size,
+                         similarity=similarity_of(model_dir, content))

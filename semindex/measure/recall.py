@@ -40,11 +40,11 @@ class RecallEvaluator:
         runtime.say("evaluating")
         texts = encode(encoder, self.corpus, "encode corpus")
         queries = encode(encoder, self.queries, "encode queries")
-        return runtime.on_rank_0(lambda: self._measure(texts, queries))
+        return runtime.on_rank_0(lambda: self._measure(texts, queries, encoder))
 
-    def _measure(self, texts: np.ndarray, queries: np.ndarray) -> dict[str, float]:
+    def _measure(self, texts: np.ndarray, queries: np.ndarray, encoder: TextEncoder) -> dict[str, float]:
         ids, scores = build_index(texts, self.index, len(self.queries)).search(queries, self.recall_num)
-        found = list(ranked(self.queries, ids, scores, self.corpus))
+        found = list(ranked(self.queries, ids, encoder.scores(scores), self.corpus))
         hits = [hit_ranks(query, [text for text, _ in row], self.positives[query]) for query, row in found]
         result = recalls(hits, self.recall_num)
         for name, value in result.items():

@@ -13,6 +13,7 @@ from semindex import runtime
 from semindex.errors import UserError
 from semindex.files import atomic_file, output_path
 from semindex.text.corpus import Corpus, read_corpus
+from semindex.text.counted import counted
 from semindex.text.results import write_recall_result
 from semindex.text.tables import ReadReport, group_pairs, read_pairs
 from semindex.text.trec import read_documents, read_queries, write_run
@@ -59,8 +60,8 @@ def read_inputs(args: argparse.Namespace, separator: str = " ") -> Inputs:
     runtime.on_rank_0(lambda: check_outputs(*results))
     inputs = (_with_ids if args.queries_file else _texts)(args, separator)
     if len(inputs.corpus) < args.recall_num:
-        runtime.warn(f"--recall_num {args.recall_num}: the corpus has only {len(inputs.corpus)} texts, "
-                     "all are recalled")
+        runtime.warn(f"--recall_num {args.recall_num}: the corpus has only "
+                     f"{counted(len(inputs.corpus), 'text')}, no more can be recalled")
     return inputs
 
 
@@ -68,10 +69,10 @@ def _texts(args: argparse.Namespace, _: str) -> Inputs:
     pairs, lines = read_pairs(args.similar_text_pair_file, (1, 2, 3), args.skip_bad_lines)
     queries = list(group_pairs(pairs))
     corpus, corpus_lines = read_corpus(args.corpus_file, args.skip_bad_lines)
-    runtime.say(f"{args.similar_text_pair_file}: {len(queries)} queries{lines.notes()}")
+    runtime.say(f"{args.similar_text_pair_file}: {counted(len(queries), 'query', 'queries')}{lines.notes()}")
     doubles = len(corpus.inverse) - len(corpus)
-    runtime.say(f"{args.corpus_file}: {len(corpus)} texts" + f", {doubles} duplicates left out" * (doubles > 0)
-                + corpus_lines.notes())
+    runtime.say(f"{args.corpus_file}: {counted(len(corpus), 'text')}"
+                + f", {counted(doubles, 'duplicate')} left out" * (doubles > 0) + corpus_lines.notes())
     return Inputs(queries, corpus, [[str(number)] for number in range(1, len(queries) + 1)])
 
 
@@ -97,8 +98,8 @@ def _with_ids(args: argparse.Namespace, separator: str) -> Inputs:
     if len(ids) < len(names):
         again = names[int(np.argmax(ids.inverse != np.arange(len(names))))]
         raise UserError(f"{args.corpus_file}: the id {again} stands twice; ids must differ")
-    runtime.say(f"{args.queries_file}: {sum(map(len, asked.values()))} queries")
-    runtime.say(f"{args.corpus_file}: {len(names)} documents" + f", {empty} without a text left out" * (empty > 0)
+    runtime.say(f"{args.queries_file}: {counted(sum(map(len, asked.values())), 'query', 'queries')}")
+    runtime.say(f"{args.corpus_file}: {counted(len(names), 'document')}" + f", {empty} without a text left out" * (empty > 0)
                 + lines.notes())
     return Inputs(list(asked), corpus, list(asked.values()), ids)
 
@@ -130,10 +131,10 @@ def write_results(args: argparse.Namespace, inputs: Inputs, found: Sequence[Sequ
     if not args.queries_file:
         path, corpus = result_path(args), inputs.corpus
         rows = ((query, [(corpus[text], score) for text, score in row]) for query, row in zip(inputs.queries, found))
-        runtime.say(f"{path}: {write_recall_result(path, rows)} lines")
+        runtime.say(f"{path}: {counted(write_recall_result(path, rows), 'line')}")
     if args.trec_run_file:
         count = write_run(args.trec_run_file, inputs.run(found, args.recall_num), name)
-        runtime.say(f"{args.trec_run_file}: {count} lines")
+        runtime.say(f"{args.trec_run_file}: {counted(count, 'line')}")
 
 
 def pairs_of(ids: np.ndarray, scores: np.ndarray) -> list[list[tuple[int, float]]]:
@@ -143,6 +144,6 @@ def pairs_of(ids: np.ndarray, scores: np.ndarray) -> list[list[tuple[int, float]
 
 def ranked(queries: Sequence[str], ids: np.ndarray, scores: np.ndarray,
            corpus: Corpus) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-    """Yield (query, [(text, cosine), ...]), best first."""
+    """Yield (query, [(text, score), ...]), best first. scores: as TextEncoder.scores gives them, for a file."""
     for query, row, values in zip(queries, ids.tolist(), scores.tolist()):
         yield query, [(corpus[i], value) for i, value in zip(row, values)]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from semindex.errors import UserError
 from semindex.files import atomic_file
+from semindex.text.counted import counted
 from semindex.text.tables import ReadReport, read_rows
 
 Qrels = dict[str, dict[str, int]]
@@ -40,7 +41,7 @@ def _words(path: str, counts: Sequence[int], what: str, skip_bad_lines: bool) ->
         if len(words) in counts:
             yield number, words
         elif not skip_bad_lines:
-            raise UserError(f"{path}:{number}: {len(words)} columns; expected {what}; mend the line or pass "
+            raise UserError(f"{path}:{number}: {counted(len(words), 'column')}; expected {what}; mend the line or pass "
                             "--skip_bad_lines")
 
 

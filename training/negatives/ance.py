@@ -17,6 +17,7 @@ from semindex.collection.store import Collection
 from semindex.errors import UserError
 from semindex.measure.evaluator import Evaluator
 from semindex.search.index import IndexSettings
+from semindex.text.counted import counted
 from semindex.text.tokenizer import TextTokenizer
 from training import setup
 from training.negatives.generations import Generations
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> str:
         **setup.dealing(args, model, tokenizer, 1 + (1 + args.train_negatives) * collection.about.chunks))
     if not len(data.rows):
         raise UserError("no training query has a document with a grade above 0 and a text")
-    runtime.say(f"{len(data.rows)} training pairs")
+    runtime.say(f"{counted(len(data.rows), 'training pair')}")
     ann_dir = args.ann_dir or os.path.join(args.save_dir, "ann")
     runtime.on_rank_0(lambda: check_generations(ann_dir))
     index = IndexSettings.from_flags(args)

@@ -16,6 +16,7 @@ from semindex.search.index import IndexSettings, build_index
 from semindex.search.keyword import Bm25
 from semindex.search.recall_files import check_outputs
 from semindex.text.corpus import Corpus
+from semindex.text.counted import counted
 from training.negatives.mining import Known, MiningRules, Scores, Search, mine, report
 from training.setup import read_samples
 
@@ -107,5 +108,5 @@ def _write(args: argparse.Namespace, documents: Corpus, queries: list[str], pair
         for (query, positive), negative in zip(pairs[rows].tolist(), chosen[rows, columns].tolist()):
             file.write(f"{queries[query]}\t{documents[positive]}\t{documents[negative]}\n")
     lost = len(pairs) - len(np.unique(rows))
-    runtime.say(f"{args.output_file}: {len(rows)} lines" + f"; {lost} pairs found no negative and are left out, "
-                "--keep_all gives them one at random" * (lost > 0))
+    runtime.say(f"{args.output_file}: {counted(len(rows), 'line')}" + f"; {counted(lost, 'pair')} without a negative "
+                "left out, --keep_all gives them one at random" * (lost > 0))
