@@ -1,11 +1,8 @@
 """Vectors of texts: printed, or written as a NumPy file. With no text given, of a sample."""
 
-import os
-import stat
 import sys
 
 from semindex import cli, flags
-from semindex.errors import UserError
 
 SAMPLE = ["信用卡丢了怎么挂失"]
 
@@ -28,15 +25,6 @@ def parser() -> cli.Parser:
     return parser
 
 
-def piped() -> bool:
-    """Tell whether somebody feeds standard input."""
-    try:
-        mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (OSError, ValueError, AttributeError):
-        return False
-    return (stat.S_ISFIFO(mode) or stat.S_ISREG(mode)) and bool(sys.stdin.buffer.peek(1))  # type: ignore[union-attr]
-
-
 def main() -> None:
     """Read, encode, print or write."""
     args = parser().parse_args()
@@ -44,17 +32,16 @@ def main() -> None:
 
     from semindex import runtime
     from semindex.text.corpus import Corpus, read_corpus
+    from semindex.text.streams import given_texts, piped, standard_output
 
-    source = args.text_file or (None if args.text or not piped() else "-")
-    texts: Corpus | list[str] = args.text or SAMPLE
-    rows = np.arange(len(texts))
+    out = None if args.output_file else standard_output()
+    source = args.text_file or (None if args.text or not piped("; --text and --text_file name other texts") else "-")
     if source:
         texts, lines = read_corpus(source, args.skip_bad_lines)
-        rows = texts.inverse
         if lines.blank or lines.bad:
             runtime.warn(f"{source}{lines.notes()}: row i is the i-th line that was read")
-    elif args.text and not all(text.strip() for text in args.text):
-        raise UserError("--text: an empty text has no meaning to encode")
+    else:
+        texts = Corpus.from_texts(given_texts("--text", args.text or SAMPLE))
     runtime.start(args.device, args.seed)
     from models import loading
     from models.encoders import fast_encoder
@@ -66,12 +53,12 @@ def main() -> None:
     file = None
     if args.output_file and VectorFile.possible(args.output_file):
         fingerprint = loading.fingerprint(args.params_path, model, tokenizer)
-        corpus = texts if isinstance(texts, Corpus) else Corpus.from_texts(texts)
-        file = vector_file(args.output_file, encoder, corpus, f"{fingerprint} {engine} {corpus.fingerprint}")
+        file = vector_file(args.output_file, encoder, texts, f"{fingerprint} {engine} {texts.fingerprint}")
     vectors = encode(encoder, texts, file=file)
     report_cut(tokenizer)
     if runtime.rank() > 0:
         return
+    rows = texts.inverse
     if file is not None:
         file.finish(rows)
         runtime.say(f"{args.output_file}: float32 [{len(rows)}, {encoder.dimension}]")
@@ -79,10 +66,9 @@ def main() -> None:
     if args.output_file:
         save_vectors(args.output_file, vectors, rows)
         return
-    vectors = vectors[rows]
-    print(list(vectors.shape))
+    print([len(rows), encoder.dimension], file=out)
     with np.printoptions(threshold=sys.maxsize, linewidth=120):
-        print(vectors)
+        print(vectors[rows], file=out)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
 """What predict.py, inference.py and deploy/python/predict.py take and give, without a checkpoint where none is needed."""
 
+import os
+import shutil
+import subprocess
+import sys
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import SUBJECTS, run
+from conftest import ROOT, SUBJECTS, fail, run, succeed
 
 from models import encoders, export, loading
 from semindex.encode.encoder import encode
@@ -12,7 +17,9 @@ from semindex.encode.exported import Predictor, read_manifest, similarity_of
 from semindex.encode.pairs import cosines, pair_cosines
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
+from semindex.text.aligned import aligned_results, aligned_rows
 from semindex.text.counted import counted, verb
+from semindex.text.streams import given_texts
 from semindex.text.tables import ReadReport
 
 DEPLOY = "deploy/python/predict.py"
@@ -66,6 +73,103 @@ def test_the_manifest_carries_the_similarity_and_old_ones_leave_it_to_the_settin
     assert similarity_of(str(dotted.export), manifest | {"files": {}}) == "cosine"
     with pytest.raises(UserError, match="similarity 'foo' is unknown"):
         similarity_of(str(dotted.export), manifest | {"similarity": "foo"})
+
+
+def test_every_line_has_its_result(tmp_path):
+    path = tmp_path / "pairs"
+    path.write_text("\na\tb\n\nonly one\nc\td\t1\na\tb\tc\td\n \t \n", encoding="utf-8")
+    lines = ReadReport(str(path))
+    rows = aligned_rows(str(path), (2, 3), True, lines)
+    assert "".join(aligned_results(rows, lambda pairs: [row[0] for row in pairs])).split() == [
+        "nan", "a", "nan", "nan", "c", "nan", "nan"]
+    assert (lines.rows, lines.blank, lines.bad) == (2, 3, 2)
+    with pytest.raises(UserError, match=":4: 1 column; expected"):
+        list(aligned_rows(str(path), (2, 3), False, ReadReport(str(path))))
+
+
+def test_deploy_reads_as_predict_does(exported_old, tmp_path):
+    pairs = "卡丢了\t退押金\n\n卡丢了\t卡丢了\t1\n"
+    command = [sys.executable, ROOT / DEPLOY, "--model_dir", exported_old, "--text_pair_file"]
+    done = subprocess.run([*command, "-"], input=pairs, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, gap, same = done.stdout.split()
+    assert gap == "nan" and -1 <= float(first) < float(same) <= 1 and "1 blank line skipped" in done.stderr
+    (tmp_path / "pairs").write_text(pairs + "a\tb\tc\td\n", encoding="utf-8")
+    assert "pairs:4: 4 columns" in fail(DEPLOY, "--model_dir", exported_old, "--text_pair_file", tmp_path / "pairs")
+    out = succeed(DEPLOY, "--model_dir", exported_old, "--text_pair_file", tmp_path / "pairs", "--skip_bad_lines").split()
+    assert out[1:2] + out[3:] == ["nan", "nan"] and float(out[0]) == pytest.approx(float(first), abs=1e-5)
+    assert "pairs:1: 2 columns" in fail(DEPLOY, "--model_dir", exported_old, "--text_file", tmp_path / "pairs")
+
+
+@pytest.fixture(scope="module")
+def exported_old(tmp_path_factory):
+    """The exported directory of the last commit before the move."""
+    folder = tmp_path_factory.mktemp("old")
+    shutil.unpack_archive(ROOT / "tests" / "fixtures" / "before_the_move.tar.gz", folder)
+    return folder / "export"
+
+
+@pytest.mark.parametrize(("flag", "value", "told"), [("--cpu_threads", 10**6, "from 1 to 1024"),
+                                                      ("--cpu_threads", 2**40, "from 1 to 1024"),
+                                                      ("--max_seq_length", 1, "from 3 to 8192")])
+def test_deploy_bounds_its_numbers(flag, value, told, tmp_path):
+    assert told in fail(DEPLOY, "--model_dir", tmp_path, flag, value)
+
+
+def test_a_text_that_stands_twice_is_written_twice(checkpoint, tmp_path):
+    succeed("inference.py", "--device", "cpu", "--params_path", checkpoint, "--text", "退款", "退款", "改签", "--output_file",
+            tmp_path / "x.npy")
+    vectors = np.load(tmp_path / "x.npy")
+    assert vectors.shape == (3, 16) and np.array_equal(vectors[0], vectors[1]) and not np.allclose(vectors[0], vectors[2])
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+def test_arguments_are_utf8_whatever_the_locale():
+    assert given_texts("--text", ["退款", "a\nb"]) == ["退款", "a b"]
+    with pytest.raises(UserError, match=r"--text: text 2 is no valid UTF-8 \(byte 2\)"):
+        given_texts("--text", ["a", os.fsdecode(b"a\xff")])
+    with pytest.raises(UserError, match="an empty text"):
+        given_texts("--text", ["a", " "])
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    code = "import sys; from semindex.text.streams import given_texts; print(ascii(given_texts('--text', sys.argv[1:])))"
+    done = subprocess.run([sys.executable, "-c", code, "退款"], env=os.environ | env, capture_output=True, text=True)
+    assert done.stdout.strip() == ascii(["退款"]), done.stderr
+
+
+@pytest.mark.parametrize("script", [["inference.py", "--params_path", "none"], [DEPLOY, "--model_dir", "none"]])
+def test_an_argument_that_is_no_utf8_is_one_error(script):
+    assert "--text: text 1 is no valid UTF-8" in fail(*script, "--text", os.fsdecode(b"\xff"))
+
+
+@pytest.mark.parametrize("script", [["predict.py", "--params_path", "none"], [DEPLOY, "--model_dir", "none"]])
+@pytest.mark.parametrize(("closed", "told"), [(0, "standard input is closed"), (1, "standard output is closed")])
+def test_a_closed_stream_is_one_error(script, closed, told):
+    words = [sys.executable, str(ROOT / script[0]), *script[1:], "--text_pair_file", "-"]
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}{"<" if closed == 0 else ">"}&-', "sh", *words],
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize("script", [["inference.py", "--params_path", "none"],
+                                    ["predict.py", "--params_path", "none", "--text_pair_file", "-"],
+                                    [DEPLOY, "--model_dir", "none", "--text_file", "-"]])
+def test_an_idle_pipe_is_waited_for_and_said_so_once(script):
+    words = [sys.executable, "-u", str(ROOT / script[0]), *script[1:]]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        timer = threading.Timer(60, child.kill)
+        timer.start()
+        told = child.stderr.readline()  # blocks until the line is there; without it, the timer ends the test
+        rest = child.communicate("甲\t乙\n" if "--text_pair_file" in script else "甲\n")[1]
+        timer.cancel()
+    assert told.startswith("reading standard input") and "reading" not in rest
+    assert child.returncode == 2 and "none: no such" in rest
+
+
+def test_input_that_comes_at_once_is_read_without_a_word(tmp_path):
+    done = subprocess.run([sys.executable, ROOT / "predict.py", "--params_path", "none", "--text_pair_file", "-"], input="a\n",
+                          capture_output=True, text=True)
+    assert done.stderr.startswith("error: -:1: 1 column; expected") and done.stderr.count("\n") == 1
 
 
 def test_a_number_and_its_noun_agree():

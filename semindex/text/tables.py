@@ -5,7 +5,6 @@ import gzip
 import itertools
 import math
 import os
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,8 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from semindex.errors import UserError
+from semindex.text.counted import counted
+from semindex.text.streams import standard_input
 
 SHAPES = {1: "one text a line", 2: "text<TAB>text", 3: "query<TAB>positive<TAB>hard negative"}
 
@@ -36,13 +37,13 @@ class ReadReport:
     def notes(self) -> str:
         """Return ', 2 blank lines skipped' or the like, '' where there is nothing to tell."""
         parts = [(self.blank, "blank"), (self.bad, "malformed"), (self.unlike, "label-0")]
-        return "".join(f", {n} {what} line{'s' * (n > 1)} skipped" for n, what in parts if n)
+        return "".join(f", {counted(n, what + ' line')} skipped" for n, what in parts if n)
 
 
 def open_binary(path: str) -> BinaryIO:
     """Open a file, gzipped where its name ends in .gz, or standard input for -; UserError for none or an empty one."""
     if path == "-":
-        return sys.stdin.buffer
+        return standard_input()
     if not path:
         raise UserError("an empty file name was given")
     if not os.path.exists(path):
@@ -93,7 +94,7 @@ def read_rows(path: str, columns: Sequence[int], skip_bad_lines: bool = False, l
                 elif not line.strip():
                     lines.blank += 1
                 elif len(fields) not in columns:
-                    fault(f"{len(fields)} column{'s' * (len(fields) > 1)}")
+                    fault(counted(len(fields), "column"))
                 else:
                     fault(f"column {fields.index('') + 1} is empty")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -108,7 +109,8 @@ def read_table(path: str, columns: Sequence[int], skip_bad_lines: bool = False) 
     rows: list[list[str]] = []
     for number, fields in read_rows(path, columns, skip_bad_lines, lines):
         if rows and len(fields) != len(rows[0]) and not skip_bad_lines:
-            raise UserError(f"{path}:{number}: {len(fields)} columns, but the lines before have {len(rows[0])}; "
+            raise UserError(f"{path}:{number}: {counted(len(fields), 'column')}, but the lines before have "
+                            f"{len(rows[0])}; "
                             "mend the line or pass --skip_bad_lines")
         rows.append(fields)
         lines.places.append(number)
