@@ -1,5 +1,7 @@
 """Recall the nearest texts of a corpus for each query, through a vector index."""
 
+from typing import Any
+
 from semindex import cli, flags
 
 
@@ -45,20 +47,27 @@ def main() -> None:
     queries, corpus = inputs.queries, inputs.corpus
     settings = IndexSettings.from_flags(args)
     fingerprint = loading.fingerprint(args.params_path, model, tokenizer)
-    encoder, engine = fast_encoder(model, tokenizer, args.engine, len(corpus), args.batch_size)
-    if engine == "int8":
+    if args.engine == "int8":
         fingerprint += " int8"  # its vectors are not those of the other engines
-    file = None
+    file = encoder = None
     if args.index_dir:
-        file = vector_file(args.index_dir, encoder, corpus, f"{fingerprint} {corpus.fingerprint}")
-    index = open_index(args.index_dir, corpus, lambda: encode(encoder, corpus, "encode corpus", file), settings,
-                       fingerprint, args.corpus_file, len(queries), args.rebuild_index, args.trust_files, file)
+        file = vector_file(args.index_dir, model, corpus, f"{fingerprint} {corpus.fingerprint}")
+
+    def encode_corpus() -> Any:
+        nonlocal encoder
+        encoder, _ = fast_encoder(model, tokenizer, args.engine, len(corpus) + len(queries), args.batch_size)
+        return encode(encoder, corpus, "encode corpus", file)
+
+    index = open_index(args.index_dir, corpus, encode_corpus, settings, fingerprint, args.corpus_file, len(queries),
+                       args.rebuild_index, args.trust_files, file)
+    if encoder is None:  # the index is used again: only the queries are to be encoded, which may pay for no export
+        encoder, _ = fast_encoder(model, tokenizer, args.engine, len(queries), args.batch_size)
     vectors = encode(encoder, queries, "encode queries")
     report_cut(tokenizer)
     if index is None:
         return
     ids, scores = index.index.search(vectors, args.recall_num)
-    write_results(args, inputs, pairs_of(ids, scores), "semantic_index")
+    write_results(args, inputs, pairs_of(ids, encoder.scores(scores)), "semantic_index")
     if args.report_index_recall:
         some = vectors[:1000]
         share = recall_of_index(index.index, some, args.recall_num)

@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT, SUBJECTS, fail, run, succeed
 
 from models import encoders, export, loading
+from models.weights import scratch
 from semindex.encode.encoder import encode
 from semindex.encode.exported import Predictor, read_manifest, similarity_of
 from semindex.encode.pairs import cosines, pair_cosines
@@ -177,6 +178,32 @@ def test_a_number_and_its_noun_agree():
     assert counted(2, "query", "queries") == "2 queries" and counted(1, "query", "queries") == "1 query"
     assert verb(1, "reaches", "reach") == "reaches" and verb(2, "reaches", "reach") == "reach"
     assert ReadReport("x", blank=1, bad=2).notes() == ", 1 blank line skipped, 2 malformed lines skipped"
+
+
+@pytest.mark.slow
+def test_an_index_that_is_used_again_costs_no_export(checkpoint, toy, tmp_path, monkeypatch, capsys):
+    """From the number of texts on that pays for an export, and with an index that has them, only queries are encoded."""
+    import recall
+
+    asked = []
+    usual = encoders.fast_encoder
+    monkeypatch.setattr(encoders, "fast_encoder", lambda *args: asked.append(args[3]) or usual(*args))
+    words = ["recall.py", "--device", "cpu", "--params_path", str(checkpoint), "--corpus_file", str(toy / "corpus.csv"),
+             "--similar_text_pair", str(toy / "dev.csv"), "--recall_result_dir", str(tmp_path), "--index_dir",
+             str(tmp_path / "index")]
+    monkeypatch.setattr(sys, "argv", words)
+    for expected in (36 + 12, 12):
+        recall.main()
+        assert asked.pop() == expected and not asked
+    assert "reused" in capsys.readouterr().out
+
+
+def test_a_directory_whose_name_begins_with_scratch_is_a_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, ours in (("scratch-2x64", True), ("scratch", True), ("scratchpad", False), ("scratchpad/run", False), ("", False)):
+        assert scratch.claims(name) == ours
+    (tmp_path / "scratch-2x64").mkdir()
+    assert not scratch.claims("scratch-2x64")
 
 
 def test_pairs_are_encoded_once_by_whatever_encodes(checkpoint):

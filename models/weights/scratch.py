@@ -20,8 +20,8 @@ VOCABULARY = 30_000
 
 
 def is_scratch(name: str | None) -> bool:
-    """Tell whether the name asks for an encoder from random weights."""
-    return bool(name) and str(name).startswith("scratch")
+    """Tell whether the name has the form of an encoder from random weights."""
+    return bool(re.match("scratch(-|$)", name or ""))
 
 
 def parse_name(name: str) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +20,15 @@ from semindex.text.tokenizer import TextTokenizer
 WINDOW = 1024
 
 
-def vector_file(path: str, encoder: TextEncoder, texts: Sized, key: str) -> VectorFile:
+class Wide(Protocol):
+    """What has vectors of one width: an encoder, or a model that is to become one."""
+
+    @property
+    def dimension(self) -> int:
+        """Width of the vectors."""
+
+
+def vector_file(path: str, encoder: Wide, texts: Sized, key: str) -> VectorFile:
     """Return the file that takes the vectors of texts. key: of the encoder, its engine and the texts."""
     return VectorFile(path, len(texts), encoder.dimension, f"{key} {WINDOW}")
 
