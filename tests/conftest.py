@@ -52,6 +52,29 @@ def launch(processes, *command, cwd, timeout=300):
         cwd=cwd, timeout=timeout, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
+def assert_ranked_alike(one, two, atol):
+    """Two recall_result files rank alike: scores a rank differ by atol at most, and so do those of a text in both.
+
+    Nearly equal texts may change places: batches of other shapes, engines, threads and processors round differently.
+    """
+    def rows(path):
+        found = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
+            query, text, score = line.split("\t")
+            found.setdefault(query, []).append((text, float(score)))
+        return found
+
+    first, second = rows(one), rows(two)
+    assert first and list(first) == list(second)
+    for query, row in first.items():
+        other = second[query]
+        assert len(row) == len(other) and max(abs(a - b) for (_, a), (_, b) in zip(row, other)) <= atol, query
+        last = min(row[-1][1], other[-1][1]) + 2 * atol  # at the end of the list a text may have been left out
+        for mine, theirs in ((dict(row), dict(other)), (dict(other), dict(row))):
+            assert all(abs(score - theirs.get(text, last)) <= atol if text in theirs else score <= last
+                       for text, score in mine.items()), query
+
+
 # Twelve subjects, four ways to ask: enough to train on in seconds.
 SUBJECTS = ["卡丢了", "忘记密码", "改手机号", "退款没到账", "快递不动了", "宽带掉线", "流量超了", "报销发票",
             "改签车票", "行李超重", "退押金", "社保断缴"]

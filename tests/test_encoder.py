@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, fail, run, succeed
+from conftest import ROOT, assert_ranked_alike, fail, run, succeed
 
 from models.encoders import dynamic, fast_encoder
 from models.loading import load
@@ -43,7 +43,7 @@ def test_vectors_do_not_depend_on_how_texts_are_dealt(checkpoint):
     alone = np.concatenate([dynamic(model, tokenizer)([text]) for text in TEXTS])
     for batch_size, budget in ((None, 40), (None, 1), (7, 1), (1000, 1)):
         vectors = TextEncoder(dynamic(model, tokenizer).run, tokenizer, model.dimension, batch_size, budget)(TEXTS)
-        np.testing.assert_allclose(vectors, alone, atol=1e-6)
+        np.testing.assert_allclose(vectors, alone, atol=1e-5)
     assert dynamic(model, tokenizer)([]).shape == (0, model.dimension)
 
 
@@ -203,7 +203,7 @@ def test_an_encoding_that_was_killed_goes_on(checkpoint, toy, tmp_path):
     assert (tmp_path / "v.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["v.npy", "whole.npy"]
     succeed(*words, tmp_path / "usual.npy")
-    np.testing.assert_allclose(np.load(tmp_path / "usual.npy"), np.load(tmp_path / "v.npy"), atol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "usual.npy"), np.load(tmp_path / "v.npy"), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -216,10 +216,8 @@ def test_a_recall_that_was_killed_goes_on(checkpoint, toy, tmp_path):
         assert done.returncode == status, done.stdout + done.stderr
     assert "are there already" in done.stdout
     assert sorted(os.listdir(tmp_path)) == ["index", "recall_result_file"]
-    result = (tmp_path / "recall_result_file").read_bytes()
-    succeed(*words[:-2], "--recall_result_file", "again")
-    assert len(result) > 100 and [line.split("\t")[:2] for line in result.decode().splitlines()] == [
-        line.split("\t")[:2] for line in (tmp_path / "again").read_text().splitlines()]
+    succeed(*words[:-2], "--recall_result_file", "again")  # in batches of other shapes: windows of 1,024 texts, not of 4
+    assert_ranked_alike(tmp_path / "recall_result_file", tmp_path / "again", 1e-5)
 
 
 @pytest.mark.slow

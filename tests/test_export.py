@@ -61,9 +61,11 @@ def test_four_ways_agree_and_rank_alike(checkpoint, exported, serving, toy, tmp_
         norms = np.linalg.norm(vectors[name], axis=1)
         assert (np.einsum("ij,ij->i", truth, vectors[name]) / norms).min() >= least, name
     assert not np.array_equal(vectors["int8"], vectors["onnx"])  # it was really quantised
-    ranks = {name: ExactIndex.build(found[QUERIES:]).search(found[:QUERIES], 10)[0] for name, found in vectors.items()}
-    for name in ("paddle", "onnx"):
-        np.testing.assert_array_equal(ranks[name], ranks["dynamic"])
+    scores = truth[:QUERIES] @ truth[QUERIES:].T
+    for name in ("dynamic", "paddle", "onnx"):  # texts whose scores are equal but for rounding may change places
+        ranks = ExactIndex.build(vectors[name][QUERIES:]).search(vectors[name][:QUERIES], 10)[0]
+        np.testing.assert_allclose(np.take_along_axis(scores, ranks, 1), -np.sort(-scores, 1)[:, :10], atol=1e-4,
+                                   err_msg=name)
 
 
 def test_deploy_prints_a_sample_and_what_it_is_asked(exported, serving, tmp_path):
@@ -124,7 +126,10 @@ def test_export_tells_what_each_format_recalls(checkpoint, toy, tmp_path):
     out = succeed("export_model.py", "--params_path", checkpoint, "--output_path", tmp_path / "o", "--dev_set_file",
                   toy / "dev.csv", "--corpus_file", toy / "corpus.csv").splitlines()
     dynamic, static = (line.split() for line in out[-2:])
-    assert (dynamic[0], static[0]) == ("dynamic", "paddle") and dynamic[1:] == static[1:] and len(static) == 6
+    assert (dynamic[0], static[0]) == ("dynamic", "paddle") and len(dynamic) == len(static) == 6
+    # one of 12 queries may fall to the other side of k: its texts' scores are equal but for rounding
+    figures = [[float(word.split("=")[1]) for word in line[1:]] for line in (dynamic, static)]
+    np.testing.assert_allclose(*figures, atol=100 / 12 + 0.01)
 
 
 def test_predict_gives_a_line_for_each_line(checkpoint, tmp_path):
@@ -136,10 +141,13 @@ def test_predict_gives_a_line_for_each_line(checkpoint, tmp_path):
     assert float(lines[0]) == pytest.approx(1, abs=1e-5) and lines[1:3] == ["nan", "nan"] and -1 < float(lines[3]) < 1
     assert "1 blank line skipped, 1 malformed line skipped" in done.stderr
     succeed(*command, "--skip_bad_lines", "--output_file", tmp_path / "out")
-    assert (tmp_path / "out").read_text().split() == lines
+    np.testing.assert_allclose(np.array((tmp_path / "out").read_text().split(), np.float32), np.array(lines, np.float32),
+                               atol=1e-5)
     (tmp_path / "many").write_text("改签\t密码\n" * 5000 + "\n", encoding="utf-8")
     command[-1] = tmp_path / "many"
-    assert succeed(*command).split() == [lines[3]] * 5000 + ["nan"]
+    cosines = np.array(succeed(*command).split(), np.float32)  # the same two texts in each line, but in other batches
+    assert len(cosines) == 5001 and np.isnan(cosines[5000])
+    np.testing.assert_allclose(cosines[:5000], float(lines[3]), atol=1e-5)
 
 
 def test_inference_prints_shape_and_vectors(checkpoint, tmp_path):

@@ -1,12 +1,14 @@
 """The scripts as a user runs them: subprocesses, files, exit codes; several processes on gloo."""
 
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
 import time
 
+import numpy as np
 import paddle
 import pytest
 from conftest import ROOT, SHARED, TRAIN, fail, launch, run, succeed
@@ -60,8 +62,10 @@ def test_two_processes_train_recall_and_write_as_one(toy, tmp_path):
     a, b = (paddle.load(str(tmp_path / name / "latest" / "model_state.pdparams")) for name in ("one", "two"))
     assert a.keys() == b.keys()
     assert max(float((a[name] - b[name]).abs().max()) for name in a) < 2e-4  # of Adam steps of 1e-3
-    losses = [line.split(", speed")[0] for line in printed.splitlines() if line.startswith("global step")]
-    assert len(losses) == 5 and all(done.stdout.count(loss[:-1]) == 1 for loss in losses)  # only rank 0 speaks
+    losses = [[float(number) for number in re.findall(r"[\d.]+", line.split(", speed")[0])]  # step, epoch, batch, loss
+              for text in (printed, done.stdout) for line in text.splitlines() if line.startswith("global step")]
+    assert len(losses) == 10  # only rank 0 speaks
+    np.testing.assert_allclose(losses[:5], losses[5:], atol=2e-5)  # halves of a batch are of another shape
     assert printed.count("evaluating") == done.stdout.count("evaluating") == 2
 
     succeed(*recall(tmp_path / "one" / "latest", toy, "out1"), cwd=tmp_path)
