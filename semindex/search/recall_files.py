@@ -99,8 +99,8 @@ def _with_ids(args: argparse.Namespace, separator: str) -> Inputs:
         again = names[int(np.argmax(ids.inverse != np.arange(len(names))))]
         raise UserError(f"{args.corpus_file}: the id {again} stands twice; ids must differ")
     runtime.say(f"{args.queries_file}: {counted(sum(map(len, asked.values())), 'query', 'queries')}")
-    runtime.say(f"{args.corpus_file}: {counted(len(names), 'document')}" + f", {empty} without a text left out" * (empty > 0)
-                + lines.notes())
+    runtime.say(f"{args.corpus_file}: {counted(len(names), 'document')}"
+                + f", {empty} without a text left out" * (empty > 0) + lines.notes())
     return Inputs(list(asked), corpus, list(asked.values()), ids)
 
 
