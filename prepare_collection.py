@@ -30,7 +30,7 @@ def main() -> None:
     """Find the files, tokenise them."""
     args = parser().parse_args()
     document_flags.set_preprocessing(args)
-    for flag in ("corpus_file", "queries_file"):
+    for flag in ("corpus_file", "queries_file", "qrels_file"):
         if not getattr(args, flag):
             raise UserError(f"give --data_dir with MS MARCO's files, or --{flag}")
     if bool(args.dev_queries_file) != bool(args.dev_qrels_file):

@@ -108,6 +108,9 @@ TABLE = [
             f"--save_dir outdir:save {TREC} --qrels_file text:qrels --dev_queries_file text:dev.tsv "
             "--dev_qrels_file text:dev.qrels --topk_training whole:10 --negative_sample whole:3 --data_dir outdir:data",
             **TRAINED | {"whole": "", "real": ""}, like="train_ance"),
+    Command("prepare_collection", f"prepare_collection.py --device cpu --init_from_ckpt dir:checkpoint {TREC} "
+            "--qrels_file text:qrels --dev_queries_file text:dev.tsv --dev_qrels_file text:dev.qrels "
+            "--out_data_dir outdir:data", whole="--max_query_length --max_chunks"),
     Command("resume", "train_batch_neg.py --device cpu --model_name_or_path scratch-1x32 --output_emb_size 16 --max_seq_length 24 "
             "--batch_size 4 --max_steps 40 --save_steps 40 --train_set_file text:train.csv "
             "--save_dir both:training --resume", like="train_batch_neg"),
