@@ -19,6 +19,7 @@ def main():
     parser.add_argument("--case", default="*", help="cases whose name (SCRIPT/KIND/VARIANT) holds this, or fits the pattern")
     parser.add_argument("--jobs", type=int, default=2, help="at once [2]")
     parser.add_argument("--quick", action="store_true", help="only the part that CI runs")
+    parser.add_argument("--fast", action="store_true", help="without the cases that wait, race or start a Python of their own")
     parser.add_argument("--list", action="store_true", help="name the cases, run none")
     parser.add_argument("--known", action="store_true", help="print the lines of known.py as they should be after this run")
     parser.add_argument("--brief", action="store_true", help="do not print known failures")
@@ -28,6 +29,7 @@ def main():
     material = make(args.material or Path(tempfile.mkdtemp(prefix="hostile-")))
     found = cases(material, args.script, args.case)
     found = choose(found) if args.quick else found
+    found = [case for case in found if not (args.fast and case.slow)]
     if args.list:
         print("\n".join(case.name for case in found))
         return 0

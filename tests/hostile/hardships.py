@@ -65,6 +65,7 @@ def fill(directory):
 
 def without_room(box, attempt):
     """No room: an error that names a file of ours, whole files as they were; with room again the ordinary result."""
+    box.options["timeout"] = 20  # work without end, as a loop that waits for room, is not unheard of
     done, wrong = attempt(forgiven=("out/",))
     if wrong or done.returncode == 0:
         return wrong
