@@ -1,4 +1,4 @@
-"""What is known to fail, by pattern of SCRIPT/KIND/VARIANT, with the fault's number in the issue; '' where it has none.
+"""What is known to fail, by pattern of SCRIPT/KIND/VARIANT, with the fault's number in the issue, or new.
 
 Every case that a pattern fits must fail: a mend narrows or removes the line. `python -m tests.hostile --known` prints the
 table as it is after a run over everything. RACY cases fail at some times only: they are listed, never insisted on.
@@ -7,7 +7,46 @@ table as it is after a run over everything. RACY cases fail at some times only: 
 from fnmatch import fnmatchcase
 
 RACY = ("*/interrupted/*",)
-KNOWN: dict[str, str] = {}
+KNOWN: dict[str, str] = {
+    "ann_vectors/surroundings/PADDLE_TRAINER_ID-x": "23",
+    "deploy/contents/blank_lines-2": "15",
+    "deploy/contents/four_columns": "15",
+    "evaluate/contents/labels-similar_text_pair-header": "29",
+    "evaluate_trec/contents/grades-huge": "20",
+    "evaluate_trec/contents/metrics-huge": "20",
+    "evaluate_trec/contents/metrics-superscript": "20",
+    "export_model/no_room/file_size-20000": "30",
+    "export_model/surroundings/PADDLE_TRAINERS_NUM-none": "23",
+    "inference/no_room/full": "30",
+    "inference_text/arguments/text.6-raw": "21",
+    "inference_text/contents/double": "5",
+    "keyword_recall/contents/labels-similar_text_pair-text": "29",
+    "keyword_recall/surroundings/PADDLE_TRAINERS_NUM-2": "23",
+    "keyword_recall/surroundings/PADDLE_TRAINER_ID-x": "23",
+    "mine_negatives/output_files/output_file-up": "27",
+    "mine_negatives/surroundings/PADDLE_TRAINERS_NUM-2": "23",
+    "plot_negatives/surroundings/PADDLE_TRAINERS_NUM-0": "23",
+    "plot_training/artefacts/save_dir-raw_name": "new",
+    "predict/surroundings/PADDLE_TRAINERS_NUM-0": "23",
+    "rank_collection/contents/candidates-other_queries": "22",
+    "rank_collection/contents/candidates-unknown": "22",
+    "rank_collection/contents/candidates-zero_column": "10",
+    "rank_collection/contents/ids-spaced": "22",
+    "rank_collection/over_inputs/two_outputs-run_file-data_dir": "19",
+    "rank_collection/surroundings/PADDLE_TRAINERS_NUM-x": "23",
+    "recall/output_files/recall_result_file-long": "27",
+    "recall/over_inputs/two_outputs-trec_run_file-index_dir": "19",
+    "recall_again/surroundings/PADDLE_TRAINER_ID-5": "23",
+    "recall_again/surroundings/PADDLE_TRAINER_ID-x": "23",
+    "resume_ance/texts/corpus_file-gz": "new",
+    "split_data/streams/stdout_full": "14",
+    "train_ance/over_inputs/two_outputs-data_dir-ann_dir": "19",
+    "train_ance_trec/artefacts/init_from_ckpt-raw_name": "new",
+    "train_ance_trec/surroundings/PADDLE_TRAINER_ID-5": "23",
+    "train_batch_neg/contents/labels-dev_set_file-word": "29",
+    "train_hardest_neg/no_room/full": "30",
+    "train_hardest_neg/surroundings/PADDLE_TRAINER_ID-x": "23",
+}
 
 
 def known(name):
@@ -30,7 +69,7 @@ FAULTS = {
     "*-neighbours": "2", "*/output_directories/*": "27", "*/numbers/*": "20", "*/arguments/*": "21",
     "*/streams/reader*": "14", "*/streams/stdout_full": "14", "*/streams/*": "21", "*/surroundings/home*": "26",
     "*/surroundings/*": "23", "*/no_room/*": "30", "*/altered/*": "24", "*/settings/*": "25", "*/interrupted/twice*": "28",
-    "*/interrupted/*": "30", "*": ""}
+    "*/interrupted/*": "30", "*": "new"}
 
 
 def fault(name):
