@@ -15,6 +15,7 @@ from models.semantic_index import SemanticIndex
 from models.settings import MAX_SEQ_LENGTH, SETTINGS, EncoderSettings, read_settings, write_settings
 from models.weights import huggingface
 from models.weights.paddlenlp import quiet
+from models.weights.state_files import read_state
 from semindex import manifest
 from semindex.errors import UserError
 from semindex.files import digest
@@ -95,24 +96,21 @@ def fingerprint(params_path: str, model: SemanticIndex, tokenizer: TextTokenizer
     return found.hexdigest()
 
 
+def _shape(value: Any) -> list[int] | str:
+    return list(value.shape) if isinstance(value, paddle.Tensor) else type(value).__name__
+
+
 def load_weights(model: nn.Layer, file: str, may_lack: tuple[str, ...] = ()) -> None:
     """Fill the model from a state dict; UserError names what is missing, unexpected or of another shape.
 
     may_lack: prefixes of parameters that keep their initial values, with a note, when the file lacks them.
     """
-    try:
-        state = paddle.load(file)
-    except Exception as error:  # a truncated pickle raises almost anything
-        raise UserError(f"{file}: cannot be read as paddle weights ({type(error).__name__}); "
-                        "the file is damaged or is something else") from None
-    if not isinstance(state, dict):
-        raise UserError(f"{file}: holds no weights")
-    own = model.state_dict()
+    state, own = read_state(file), model.state_dict()
     missing = [name for name in own if name not in state]
     fresh = [name for name in missing if name.startswith(may_lack)] if may_lack else []
-    unexpected = [name for name in state if name not in own and name != "StructuredToParameterName@@"]
-    shapes = [f"{name} {list(state[name].shape)} instead of {list(own[name].shape)}"
-              for name in own if name in state and list(state[name].shape) != list(own[name].shape)]
+    unexpected = [name for name in state if name not in own]
+    shapes = [f"{name} {_shape(state[name])} instead of {list(own[name].shape)}"
+              for name in own if name in state and _shape(state[name]) != list(own[name].shape)]
     faults = [(shapes, "of another shape"), ([name for name in missing if name not in fresh], "missing"),
               (unexpected, "unexpected")]
     texts = [f"{len(names)} {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
@@ -120,6 +118,9 @@ def load_weights(model: nn.Layer, file: str, may_lack: tuple[str, ...] = ()) -> 
     if texts:
         raise UserError(f"{file}: does not fit the encoder: parameters {'; '.join(texts)}; "
                         "was it trained with another --model_name_or_path or --output_emb_size?")
+    for name, value in state.items():
+        if value.dtype != own[name].dtype:  # weights of 16 bit into an encoder of 32, and the other way round
+            state[name] = value.astype(own[name].dtype)
     model.set_state_dict(state)
     if fresh:
         say(f"not in {file}, initialised anew: {', '.join(fresh)}")

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import paddle
 from paddle import nn
 
 from models import loading
+from models.weights.state_files import read_state
 from semindex import runtime
 from semindex.errors import UserError
 from semindex.text.tokenizer import TextTokenizer
@@ -91,9 +91,9 @@ class Run:
         try:
             with open(os.path.join(path, STATE), encoding="utf-8") as file:
                 state = json.load(file)
-            optimizer = paddle.load(os.path.join(path, OPTIMIZER))
-        except Exception as error:  # a truncated file raises almost anything
-            raise UserError(f"--resume: {path} is damaged ({type(error).__name__}); remove that directory to resume "
+            optimizer = read_state(os.path.join(path, OPTIMIZER))
+        except (OSError, ValueError, UserError) as error:
+            raise UserError(f"--resume: {path} is damaged ({error}); remove that directory to resume "
                             "from the one before, or --init_from_ckpt to start a new run from its weights") from None
         for name, value in self.identity().items():
             if state.get(name, EARLIER.get(name)) != value:
@@ -106,7 +106,12 @@ class Run:
         paddle_names = {ours: theirs for theirs, ours in step.names.items()}
         if SCALER in optimizer:
             step.scaler.load_state_dict(optimizer.pop(SCALER))
-        step.optimizer.set_state_dict(rename_optimizer(optimizer, paddle_names))
+        try:
+            step.optimizer.set_state_dict(rename_optimizer(optimizer, paddle_names))
+        except Exception as error:  # paddle asserts what it finds, in many places
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"--resume: {os.path.join(path, OPTIMIZER)} does not fit the encoder ({reason:.200}); "
+                            "--init_from_ckpt starts a new run from the checkpoint's weights") from None
         self.number = self.saved = state["step"]
         self.best = -math.inf if state["best"] is None else state["best"]
         self.waited = state["waited"]

@@ -8,17 +8,30 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from models.weights import Pretrained
+from models.weights.state_files import read_state
 from semindex.errors import UserError
+from semindex.text import plain_pickle
 
 ADVICE = ("give a local directory with config.json, model_state.pdparams and the tokenizer's files, "
           "or scratch-2x256 for an encoder from random weights")
 
 
 def quiet() -> None:
-    """Keep paddlenlp's notes on every file it opens out of the user's sight."""
+    """Keep paddlenlp's notes on every file it opens out of the user's sight, and its files from running anything.
+
+    To be called before any from_pretrained: paddlenlp unpickles weights, and one tokenizer its dictionary.
+    """
+    from paddlenlp.transformers import model_utils
+    from paddlenlp.transformers.ernie import tokenizer
     from paddlenlp.utils.log import logger
 
     logger.set_level("ERROR")
+    model_utils.paddlenlp_load = _read_state
+    tokenizer.pickle = plain_pickle
+
+
+def _read_state(path: str, map_location: str = "cpu") -> dict[str, Any]:
+    return read_state(str(path), return_numpy=map_location in ("np", "numpy"))
 
 
 def _reachable(name: str) -> bool:

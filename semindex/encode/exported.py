@@ -11,6 +11,7 @@ from semindex import manifest
 from semindex.encode.engines import INT8, ONNX, onnx_engine, paddle_engine
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
+from semindex.text import plain_pickle
 from semindex.text.ragged import Ragged
 from semindex.text.wordpiece import Vocabulary, WordPiece
 
@@ -60,9 +61,11 @@ class _PaddlenlpTokenizer:
     def __init__(self, model_dir: str, max_length: int) -> None:
         try:
             from paddlenlp.transformers import AutoTokenizer
+            from paddlenlp.transformers.ernie import tokenizer
         except ImportError:
             raise UserError(f"{model_dir}: its tokenizer is no WordPiece and needs paddlenlp, "
                             "which is not installed") from None
+        tokenizer.pickle = plain_pickle  # one tokenizer's dictionary is a pickle
         self.tokenizer = AutoTokenizer.from_pretrained(os.path.abspath(model_dir))
         self.pad_id, self.max_length, self.cut = self.tokenizer.pad_token_id, max_length, 0
 

@@ -105,7 +105,7 @@ class VectorFile:
 
     def vectors(self) -> np.ndarray:
         """Return what was written, memory-mapped, read-only."""
-        return np.load(self.partial, mmap_mode="r")
+        return np.load(self.partial, mmap_mode="r", allow_pickle=False)
 
     def finish(self, rows: np.ndarray) -> None:
         """Give the file its name, holding vectors()[rows], a block at a time. For rank 0."""
