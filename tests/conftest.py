@@ -1,6 +1,8 @@
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,18 @@ def checkpoint(toy):
     out = toy / "checkpoints"
     succeed(*TRAIN, "--train_set_file", toy / "train.csv", "--save_dir", out, "--max_steps", 4)
     return out / "latest"
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory):
+    """Files that the last commit before the move of the modules wrote: a checkpoint, an export, indexes, ANCE's."""
+    path = tmp_path_factory.mktemp("before")
+    with tarfile.open(ROOT / "tests" / "fixtures" / "before_the_move.tar.gz") as archive:
+        archive.extractall(path)
+    return path
+
+
+@pytest.fixture
+def before(unpacked, tmp_path):
+    """A copy of `unpacked` to write into."""
+    return shutil.copytree(unpacked, tmp_path / "before", symlinks=True)
