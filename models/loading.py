@@ -14,6 +14,7 @@ from models import weights
 from models.semantic_index import SemanticIndex
 from models.settings import MAX_SEQ_LENGTH, SETTINGS, EncoderSettings, read_settings, write_settings
 from models.weights import huggingface
+from models.weights.configuration import CONFIG, read_config
 from models.weights.paddlenlp import quiet
 from models.weights.state_files import read_state
 from semindex import manifest
@@ -45,10 +46,8 @@ def _check_shape_flag(name: str | None, config: Any, stored: EncoderSettings, wh
     """Refuse a --model_name_or_path of another encoder than the checkpoint holds."""
     if name is None or name == stored.encoder:
         return
-    path = os.path.join(name, "config.json")
-    if os.path.isfile(path):
-        with open(path, encoding="utf-8") as file:
-            given = json.load(file)
+    if os.path.isfile(os.path.join(name, CONFIG)):
+        given = read_config(name)
         keys = ("hidden_size", "num_hidden_layers", "vocab_size")
         if all(given.get(key, getattr(config, key)) == getattr(config, key) for key in keys):
             return
@@ -139,6 +138,14 @@ def check_files(directory: str, trust: bool = False) -> None:
     """
     if manifest.check(directory, "checkpoint", trust) is None and os.path.isfile(os.path.join(directory, SETTINGS)):
         warn(f"{directory}: from before there were checksums, its files are not checked")
+def _make(auto_model: Any, config: Any, directory: str) -> Any:
+    """Return the encoder of a configuration; whatever paddlenlp raises becomes one line."""
+    try:
+        return auto_model.from_config(config)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{os.path.join(directory, CONFIG)}: no encoder can be made of it "
+                        f"({type(error).__name__}: {reason:.200})") from None
 
 
 def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> tuple[SemanticIndex, TextTokenizer]:
@@ -168,6 +175,7 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
         model, tokenizer = create(name, flags, head_dropout=head_dropout)
     else:
         _check_flags(flags, settings, directory)
+        read_config(directory, file)
         path = os.path.abspath(directory)
         try:
             config = AutoConfig.from_pretrained(path)
@@ -181,7 +189,7 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
         if flags.get("max_seq_length"):
             settings.max_seq_length = flags["max_seq_length"]
         _check_length(settings, config)
-        model = SemanticIndex(AutoModel.from_config(config), settings, head_dropout)
+        model = SemanticIndex(_make(AutoModel, config, directory), settings, head_dropout)
         tokenizer = TextTokenizer(tokenizer_files, settings.max_seq_length)
     load_weights(model, file)
     model.eval()

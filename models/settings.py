@@ -4,11 +4,18 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
-from semindex.errors import UserError
+from semindex.fields import one_of, read_fields, text, whole
 
 SETTINGS, FORMAT = "semantic_index.json", 2
 # Tokens of a new encoder's texts where no flag says it, by head: the documents' defaults.
 MAX_SEQ_LENGTH = {"simcse": 128}
+POOLINGS = ("pooler", "cls", "mean", "max")
+FIELDS = {"encoder": text()} | {name: field.optional() for name, field in {
+    "pooling": one_of(*POOLINGS), "pooling_layer": whole(-1001, 1000), "output_emb_size": whole(0, 65_536),
+    "max_seq_length": whole(3, 8192), "head": text(), "training_pooling": one_of("", *POOLINGS),
+    "similarity": one_of("cosine", "dot"), "max_query_length": whole(0, 8192), "max_chunks": whole(1, 2**40),
+    "format": whole(1, FORMAT),
+}.items()}
 
 
 @dataclass
@@ -38,19 +45,11 @@ class EncoderSettings:
 
 
 def read_settings(directory: str) -> EncoderSettings | None:
-    """Return what semantic_index.json says, None where there is no such file, UserError where it is damaged."""
+    """Return what semantic_index.json says, None where there is no such file, UserError where a field is wrong."""
     path = os.path.join(directory, SETTINGS)
     if not os.path.isfile(path):
         return None
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-        settings = EncoderSettings(**content)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error})") from None
-    if settings.format > FORMAT:
-        raise UserError(f"{path}: written by a newer version of this project (format {settings.format})")
-    return settings
+    return EncoderSettings(**read_fields(path, FIELDS, newest=FORMAT))
 
 
 def write_settings(settings: EncoderSettings, directory: str) -> None:

@@ -9,7 +9,7 @@ from conftest import ROOT
 FLOORS = [
     ["semindex.errors"],
     ["semindex.locks"],
-    ["semindex.cli", "semindex.files", "semindex.environment"],
+    ["semindex.cli", "semindex.fields", "semindex.files", "semindex.environment"],
     ["semindex.manifest"],
     ["semindex.directories"],
     ["semindex.flags", "semindex.document_flags", "semindex.runtime", "semindex.pictures"],

@@ -1,7 +1,6 @@
 """A training as something that can be cut short: what is saved, what a resume must find equal, signals."""
 
 import contextlib
-import json
 import math
 import os
 import signal
@@ -16,6 +15,7 @@ from models import loading
 from models.weights.state_files import read_state
 from semindex import runtime
 from semindex.errors import UserError
+from semindex.fields import read_fields, real, whole
 from semindex.text.tokenizer import TextTokenizer
 from training.checkpoints import HEAD, OPTIMIZER, SCALER, STATE, Checkpoints, rename_optimizer
 from training.parallel import anywhere
@@ -25,6 +25,9 @@ from training.step import Step
 SAME = ("gradient_accumulation_steps", "seed", "learning_rate", "weight_decay", "warmup_proportion", "warmup_steps",
         "max_grad_norm", "precision", "optimizer")
 EARLIER = {"warmup_steps": 0}  # what checkpoints of before there was a choice were made with
+
+
+FIELDS = {"step": whole(0, 2**40), "best": real(-1e30, 1e30).or_none(), "waited": whole(0, 2**40)}
 
 
 class Run:
@@ -89,10 +92,9 @@ class Run:
             return
         loading.check_files(path)
         try:
-            with open(os.path.join(path, STATE), encoding="utf-8") as file:
-                state = json.load(file)
+            state = read_fields(os.path.join(path, STATE), FIELDS, others=True)
             optimizer = read_state(os.path.join(path, OPTIMIZER))
-        except (OSError, ValueError, UserError) as error:
+        except (OSError, UserError) as error:
             raise UserError(f"--resume: {path} is damaged ({error}); remove that directory to resume "
                             "from the one before, or --init_from_ckpt to start a new run from its weights") from None
         for name, value in self.identity().items():

@@ -1,7 +1,6 @@
 """Encoders from a local Hugging Face or sentence-transformers directory: safetensors, BERT's names, no network."""
 
 import glob
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ import numpy as np
 from models.weights import Pretrained
 from models.weights.paddlenlp import dropout_rates, loaded, quiet
 from semindex.errors import UserError
+from semindex.fields import list_of, object_of, read_fields, read_json, shown, text, whole
 
 # Hugging Face's name of a BERT-like encoder's parameters, and paddlenlp's.
 RENAMES = [
@@ -106,25 +106,27 @@ def sentence_settings(directory: str) -> dict[str, Any]:
     path = os.path.join(directory, "modules.json")
     if not os.path.isfile(path):
         return {}
-    with open(path, encoding="utf-8") as file:
-        modules = [(module["type"].rsplit(".", 1)[-1], module["path"]) for module in json.load(file)]
+    content, part = read_json(path), object_of({"type": text(), "path": text()}, others=True)
+    if not list_of(part).fits(content):
+        raise UserError(f"{path}: holds {shown(content)}, expected {list_of(part).expected}")
+    modules = [(module["type"].rsplit(".", 1)[-1], module["path"]) for module in content]
     unknown = [kind for kind, _ in modules if kind not in ("Transformer", "Pooling", "Normalize")]
     if unknown:
         raise UserError(f"{path}: the module {unknown[0]} is not supported; known are Transformer, Pooling, Normalize")
     settings: dict[str, Any] = {"output_emb_size": 0}
     for kind, place in modules:
         if kind == "Pooling":
-            with open(os.path.join(directory, place, "config.json"), encoding="utf-8") as file:
-                modes = [key.removeprefix("pooling_mode_") for key, value in json.load(file).items()
-                         if key.startswith("pooling_mode_") and value is True]
+            pooling = read_fields(os.path.join(directory, place, "config.json"), {}, others=True)
+            modes = [key.removeprefix("pooling_mode_") for key, value in pooling.items()
+                     if key.startswith("pooling_mode_") and value is True]
             names = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max"}
             if len(modes) != 1 or modes[0] not in names:
                 raise UserError(f"{directory}: pooling by {', '.join(modes) or 'nothing'} is not supported")
             settings["pooling"] = names[modes[0]]
     for path in glob.glob(os.path.join(directory, "sentence_*_config.json")):
-        with open(path, encoding="utf-8") as file:
-            if length := json.load(file).get("max_seq_length"):
-                settings["max_seq_length"] = length
+        field = whole(3, 8192).or_none().optional()
+        if length := read_fields(path, {"max_seq_length": field}, others=True).get("max_seq_length"):
+            settings["max_seq_length"] = length
     return settings
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from models.weights import Pretrained
+from models.weights.configuration import read_config
 from models.weights.state_files import read_state
 from semindex.errors import UserError
 from semindex.text import plain_pickle
@@ -79,6 +80,8 @@ def loaded(name: str, make_encoder: Callable[[], Any], source: str) -> Pretraine
     """Return what make_encoder gives with the tokenizer of `source`; whatever it raises becomes one line."""
     from paddlenlp.transformers import AutoTokenizer
 
+    if os.path.isdir(source):
+        read_config(source)
     try:
         return Pretrained(make_encoder(), AutoTokenizer.from_pretrained(source))
     except UserError:

@@ -15,6 +15,7 @@ from semindex import manifest
 from semindex.directories import atomic_directory, check_replaceable
 from semindex.encode.encoder import tokens_ahead
 from semindex.errors import UserError
+from semindex.fields import read_fields, text, whole
 from semindex.runtime import on_rank_0, say, warn
 from semindex.text.corpus import TextFile
 from semindex.text.ragged import Ragged
@@ -23,6 +24,9 @@ from semindex.text.tokenizer import TextTokenizer
 FORMAT, MARKER = 1, "collection.json"
 FILES = ("tokens.bin", "starts.npy", "owner.npy", "groups.npy", "qrels.npy", "document_ids.txt", "query_ids.txt",
          "texts.txt")
+_COUNT = whole(0, 2**40)
+FIELDS = {"key": text(), "documents": _COUNT, "passages": _COUNT, "queries": _COUNT, "training": _COUNT,
+          "chunks": whole(1, 2**40), "format": whole(1, 2**31).optional()}
 WINDOW = 4096  # documents tokenised at once
 
 
@@ -166,11 +170,10 @@ def read_about(directory: str) -> About | None:
     path = os.path.join(directory, MARKER)
     if not os.path.isfile(path):
         return None
-    try:
-        with open(path, encoding="utf-8") as file:
-            about = About(**json.load(file))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); remove {directory}") from None
+    about = About(**read_fields(path, FIELDS, advice=f"remove {directory}"))
+    if about.training > about.queries:
+        raise UserError(f"{path}: training is {about.training}, expected at most queries, {about.queries}; "
+                        f"remove {directory}")
     return about
 
 

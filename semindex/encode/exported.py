@@ -11,11 +11,22 @@ from semindex import manifest
 from semindex.encode.engines import INT8, ONNX, onnx_engine, paddle_engine
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
+from semindex.fields import check_fields, fault, file_name, list_of, object_of, one_of, text, truth, whole
 from semindex.text import plain_pickle
 from semindex.text.ragged import Ragged
 from semindex.text.wordpiece import Vocabulary, WordPiece
 
 SETTINGS = "semantic_index.json"
+FIELDS = {
+    "dimension": whole(1, 65_536), "max_seq_length": whole(3, 8192),
+    "max_position_embeddings": whole(3, 1_000_000),
+    "tokenizer": object_of({"kind": one_of("wordpiece", "paddlenlp")}, others=True),
+}
+WORDPIECE = {
+    "kind": text(), "vocabulary": file_name(),
+    "settings": object_of({"lowercase": truth(), "special": list_of(text())}
+                          | {name: text() for name in ("unk", "cls", "sep", "pad")}),
+}
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
@@ -30,6 +41,7 @@ def read_manifest(model_dir: str, trust: bool = False) -> dict[str, Any]:
     if content is None:
         raise UserError(f"--model_dir {model_dir}: holds no {manifest.NAME} of an export; export_model.py writes such "
                         "a directory")
+    _check_fields(os.path.join(model_dir, manifest.NAME), content)
     return content
 
 
@@ -43,6 +55,21 @@ def similarity_of(model_dir: str, content: dict[str, Any]) -> str:
         raise UserError(f"{os.path.join(model_dir, manifest.NAME)}: similarity '{found}' is unknown; "
                         "export the checkpoint again")
     return found or "cosine"
+
+
+def _check_fields(path: str, content: dict[str, Any]) -> None:
+    """Raise UserError that names the field of a manifest that is wrong."""
+    advice = "export the checkpoint again"
+    check_fields(path, content, FIELDS, others=True, advice=advice)
+    about, longest = content["tokenizer"], content["max_position_embeddings"]
+    wrong = fault(about, WORDPIECE, False) if about["kind"] == "wordpiece" else ""
+    if not wrong and about["kind"] == "wordpiece" and about["vocabulary"] not in content["files"]:
+        wrong = f"vocabulary is {about['vocabulary']}, expected one of the files"
+    if wrong:
+        raise UserError(f"{path}: tokenizer: {wrong}; {advice}")
+    if content["max_seq_length"] > longest:
+        raise UserError(f"{path}: max_seq_length is {content['max_seq_length']}, expected at most "
+                        f"max_position_embeddings, {longest}; {advice}")
 
 
 def load_tokenizer(model_dir: str, content: dict[str, Any], max_seq_length: int) -> Any:

@@ -15,6 +15,7 @@ from semindex import manifest, runtime
 from semindex.directories import atomic_directory, check_replaceable, opened
 from semindex.encode.vector_file import VectorFile
 from semindex.errors import UserError
+from semindex.fields import check_fields, file_names, mapping_of, read_fields, text, whole
 from semindex.files import checksum
 from semindex.locks import locked
 from semindex.search.index import (
@@ -29,6 +30,12 @@ from semindex.search.index import (
 from semindex.text.corpus import Corpus
 
 META, FORMAT = "index.json", 1
+_COUNT = whole(0, 2**40)
+FIELDS = {
+    "format": whole(1, 2**31), "kind": text(), "space": text(), "dimension": whole(1, 65_536), "count": _COUNT,
+    "parameters": mapping_of(_COUNT), "encoder": text(), "corpus": text(), "source": text(),
+}
+OLDER = FIELDS | {"checksums": file_names(text()), "seal": text()}  # from before manifests
 
 
 @dataclass
@@ -122,15 +129,13 @@ def read_meta(directory: str) -> dict[str, Any]:
     path = os.path.join(directory, META)
     if not os.path.isfile(path):
         raise UserError(f"{directory}: no index (no {META})")
-    try:
-        with open(path, encoding="utf-8") as file:
-            meta = json.load(file)
-        if meta["format"] > FORMAT or meta["kind"] not in ENGINES or meta["space"] != "ip":
-            raise UserError(f"{path}: written by another version of this project")
-        if "seal" in meta and meta["seal"] != _seal(meta):
-            raise ValueError("it was altered")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); build the index again with --rebuild_index") from None
+    advice = "build the index again with --rebuild_index"
+    meta = read_fields(path, FIELDS, others=True, advice=advice)
+    if meta["format"] > FORMAT or meta["kind"] not in ENGINES or meta["space"] != "ip":
+        raise UserError(f"{path}: written by another version of this project")
+    if ("seal" in meta or "checksums" in meta) and check_fields(
+            path, meta, OLDER, others=True, advice=advice)["seal"] != _seal(meta):
+        raise UserError(f"{path}: damaged (it was altered); {advice}")
     return meta
 
 

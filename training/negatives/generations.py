@@ -11,7 +11,13 @@ import numpy as np
 from semindex import manifest
 from semindex.directories import atomic_directory, remove_directory
 from semindex.errors import UserError
+from semindex.fields import mapping_of, one_of, read_fields, real, text, whole
 
+FIELDS = {"number": whole(0, 2**40), "step": whole(0, 2**40), "collection": text(),
+          "source": one_of("bm25", "triples", "in_batch", "ann", "init"),
+          "weights": text().optional(), "counts": mapping_of(whole(0, 2**60)).optional(),
+          "metrics": mapping_of(real(-1e30, 1e30).or_none()).optional(),
+          "seconds": mapping_of(real(0, 1e12)).optional()}
 ABOUT, NEGATIVES = "generation.json", "negatives.npy"
 
 
@@ -24,10 +30,10 @@ def _older(path: str) -> set[str] | None:
 class Generation:
     """Where the negatives of a generation come from.
 
-    step: of the weights that found them; source: bm25, in_batch (none at all), ann, or init, of a checkpoint that the
-    training was to start from; collection: its key; weights:
-    the checkpoint's fingerprint, '' where none was used; counts: mining.Mined's; metrics: of the dev queries with the
-    same weights; seconds: what each part of making it took.
+    step: of the weights that found them; source: bm25, triples, in_batch (none at all), ann, or init, of a checkpoint
+    that the training was to start from; collection: its key; weights: the checkpoint's fingerprint, '' where none was
+    used; counts: mining.Mined's; metrics: of the dev queries with the same weights; seconds: what each part of making
+    it took.
     """
 
     number: int
@@ -60,11 +66,11 @@ class Generations:
         """Return what is known of a generation; UserError where it is damaged."""
         path = os.path.join(self.path(number), ABOUT)
         manifest.check(self.path(number), "generation")
+        advice = f"remove {self.path(number)}"
         try:
-            with open(path, encoding="utf-8") as file:
-                return Generation(**json.load(file))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: damaged ({error}); remove {self.path(number)}") from None
+            return Generation(**read_fields(path, FIELDS, advice=advice))
+        except OSError as error:
+            raise UserError(f"{path}: damaged ({error}); {advice}") from None
 
     def newest(self) -> Generation | None:
         """Return the newest generation, None where there is none."""
