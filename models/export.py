@@ -14,6 +14,7 @@ from models.encoders import dynamic
 from models.graphs import write_graph, write_int8, write_onnx
 from models.semantic_index import SemanticIndex
 from models.settings import SETTINGS
+from models.weights.configuration import longest_text
 from semindex import manifest, runtime
 from semindex.directories import atomic_directory, check_replaceable
 from semindex.encode import engines, exported
@@ -52,7 +53,7 @@ def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: st
         "source": source, "written": time.strftime("%Y-%m-%dT%H:%M:%S"), "dimension": model.dimension,
         "max_seq_length": model.settings.max_seq_length,
         "similarity": model.settings.similarity,
-        "max_position_embeddings": getattr(model.ptm.config, "max_position_embeddings", model.settings.max_seq_length),
+        "max_position_embeddings": longest_text(model.ptm.config) or model.settings.max_seq_length,
         "tokenizer": about, "versions": versions})
 
 

@@ -14,7 +14,7 @@ from models import weights
 from models.semantic_index import SemanticIndex
 from models.settings import MAX_SEQ_LENGTH, SETTINGS, EncoderSettings, read_settings, write_settings
 from models.weights import huggingface
-from models.weights.configuration import CONFIG, read_config
+from models.weights.configuration import CONFIG, longest_text, read_config
 from models.weights.paddlenlp import quiet
 from models.weights.state_files import read_state
 from semindex import manifest
@@ -57,11 +57,13 @@ def _check_shape_flag(name: str | None, config: Any, stored: EncoderSettings, wh
                     f"{stored.encoder}; leave the flag out")
 
 
-def _check_length(settings: EncoderSettings, config: Any) -> None:
-    longest = getattr(config, "max_position_embeddings", settings.max_seq_length)
-    if settings.max_seq_length > longest:
-        raise UserError(f"--max_seq_length {settings.max_seq_length}: {settings.encoder} reads at most "
-                        f"{longest} tokens")
+def _check_lengths(settings: EncoderSettings, flags: dict[str, Any], config: Any) -> None:
+    """Raise UserError where texts or queries may have more tokens than the encoder has positions."""
+    longest = longest_text(config)
+    queries = flags.get("max_query_length") or settings.max_query_length
+    for name, length in (("max_seq_length", settings.max_seq_length), ("max_query_length", queries)):
+        if longest is not None and length > longest:
+            raise UserError(f"--{name} {length}: {settings.encoder} reads at most {longest} tokens")
 
 
 def locate(params_path: str) -> tuple[str, str]:
@@ -188,7 +190,7 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
             config.hidden_dropout_prob = config.attention_probs_dropout_prob = flags["dropout"]
         if flags.get("max_seq_length"):
             settings.max_seq_length = flags["max_seq_length"]
-        _check_length(settings, config)
+        _check_lengths(settings, flags, config)
         model = SemanticIndex(_make(AutoModel, config, directory), settings, head_dropout)
         tokenizer = TextTokenizer(tokenizer_files, settings.max_seq_length)
     load_weights(model, file)
@@ -205,14 +207,14 @@ def create(name: str, flags: dict[str, Any], texts: Iterable[str] = (), head: st
              if flags.get(key) is not None}
     usual: dict[str, Any] = {"pooling": "pooler", "head": head}
     if head in MAX_SEQ_LENGTH:
-        longest = getattr(ptm.config, "max_position_embeddings", MAX_SEQ_LENGTH[head])
+        longest = longest_text(ptm.config) or MAX_SEQ_LENGTH[head]
         usual["max_seq_length"] = min(MAX_SEQ_LENGTH[head], longest)
     if flags.get("similarity") == "dot":
         usual |= {"output_emb_size": ptm.config.hidden_size, "pooling": "cls"}
     usual |= found.settings
     settings = EncoderSettings(name, **usual | given)
     _choose_simcse_pooling(settings, flags)
-    _check_length(settings, ptm.config)
+    _check_lengths(settings, flags, ptm.config)
     return SemanticIndex(ptm, settings, head_dropout), TextTokenizer(found.tokenizer, settings.max_seq_length)
 
 

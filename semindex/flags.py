@@ -23,7 +23,8 @@ def add_encoder(parser: Parser, max_seq_length: int = 64) -> None:
     group.add_argument("--model_name_or_path", metavar="NAME",
                        help="a paddlenlp name, a local directory, or scratch-LxW: our own encoder of L layers, "
                             "W wide, from random weights, with a vocabulary made from the training texts")
-    group.add_argument("--output_emb_size", type=natural, metavar="N",
+    # paddle ends the process where a width is beyond 32 bits; the checkpoint's settings know the same bound.
+    group.add_argument("--output_emb_size", type=number(int, 0, 65_536, "a whole number from 0 to 65536"), metavar="N",
                        help="width of the linear layer after pooling; 0: none [256 for a new encoder]")
     group.add_argument("--max_seq_length", type=number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
                        help="tokens a text, special ones included; longer texts are cut [the checkpoint's, or "
@@ -122,7 +123,8 @@ def add_index(parser: Parser) -> None:
     group = parser.add_argument_group("index")
     group.add_argument("--index_type", choices=["auto", "hnsw", "exact"], default="auto",
                        help="auto: exact search for small corpora, hnsw above [auto]")
-    group.add_argument("--hnsw_m", type=number(int, 2, 4096, "a whole number from 2 to 4096"), metavar="N",
+    # A node's links take 8 * M bytes: 8 GB for the room of a million texts at 1024, and no corpus gains beyond 100.
+    group.add_argument("--hnsw_m", type=number(int, 2, 1024, "a whole number from 2 to 1024"), metavar="N",
                        help="links a node [32]")
     group.add_argument("--hnsw_ef", type=positive_int, metavar="N",
                        help="size of the candidate list in search [max(200, 2 * recall_num)]")

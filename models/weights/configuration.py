@@ -47,6 +47,14 @@ def read_config(directory: str, weights: str | None = None) -> dict[str, Any]:
     return config
 
 
+def longest_text(config: Any) -> int | None:
+    """Return how many tokens an encoder of a paddlenlp configuration reads at most, None where nothing limits it."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and type(config).__name__ == "RobertaConfig":  # its positions begin behind the padding's
+        return positions - (config.pad_token_id or 0) - 1
+    return positions
+
+
 def weights_files(directory: str) -> list[str]:
     """Return the files of weights of a directory, one or several."""
     return sorted(path for form in ("model*.safetensors", "model_state*.pdparams")

@@ -43,8 +43,14 @@ class HnswIndex(VectorIndex):
         import hnswlib
 
         graph = hnswlib.Index(space="ip", dim=self.dimension)
-        graph.init_index(max_elements=max(self.settings.capacity, size, 1), M=self.settings.m or 32,
-                         ef_construction=self.settings.ef_construction or 200, random_seed=100)
+        room, links = max(self.settings.capacity, size, 1), self.settings.m or 32
+        try:
+            graph.init_index(max_elements=room, M=links, ef_construction=self.settings.ef_construction or 200,
+                             random_seed=100)
+        except (RuntimeError, MemoryError):
+            needed = room * (8 * links + 4 * self.dimension + 12)
+            raise UserError(f"--hnsw_m {links} and --hnsw_max_elements {room}: room for so many texts takes "
+                            f"{needed / 1e9:,.1f} GB, more than there are; lower one of them") from None
         return graph
 
     @property
