@@ -80,5 +80,5 @@ def _check_size(path: str, config: dict[str, Any], files: list[str]) -> None:
     held = sum(os.path.getsize(file) for file in files)
     if 2 * wanted > held:
         asked = ", ".join(f"{name} {config[name]}" for name in sizes)
-        raise UserError(f"{path}: asks for {wanted / 1e6:,.1f} million parameters ({asked}), and {files[0]} holds "
-                        f"{held / 1e6:,.1f} MB, at most {held / 2e6:,.1f} million; do the two belong together?")
+        raise UserError(f"{path}: asks for {wanted:,} parameters ({asked}), and {files[0]} of {held:,} bytes holds at "
+                        "most half as many as bytes; it was cut, or the two do not belong together")
