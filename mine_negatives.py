@@ -1,6 +1,6 @@
 """Mine hard negatives for pairs, by a dense search, by BM25 or by both: lines of query, positive, negative."""
 
-from semindex import cli, flags
+from semindex import cli, collection_flags, flags
 from semindex.errors import UserError
 
 
@@ -26,7 +26,7 @@ def parser() -> cli.Parser:
                        help="look at the first N ranked [200]")
     group.add_argument("--sampling", choices=["random", "top"], default="top",
                        help="the best ranked that are left, or any of them [top]")
-    flags.add_likely_positives(group)
+    collection_flags.add_likely_positives(group)
     group.add_argument("--keep_all", action="store_true",
                        help="pairs that find no negative get one at random; left out otherwise")
     flags.add_engine(parser)

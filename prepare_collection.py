@@ -1,6 +1,6 @@
 """Tokenise a collection once, for train_ance.py and run_ann_data_gen.py --data_dir: passages, queries, judgements."""
 
-from semindex import cli, document_flags, flags
+from semindex import cli, collection_flags, document_flags, flags
 from semindex.errors import UserError
 
 
@@ -12,14 +12,14 @@ def parser() -> cli.Parser:
     flags.add_device(parser)
     flags.add_encoder(parser)
     group = parser.add_argument_group("data in TREC's form")
-    flags.add_trec(group, corpus=True, judged=True)
+    collection_flags.add_trec(group, corpus=True, judged=True)
     flags.add_bad_lines(parser)
     document_flags.add_preprocessing(parser)
     group = parser.add_argument_group("tokenising")
     group.add_argument("--init_from_ckpt", metavar="PATH",
                        help="a checkpoint that knows tokenizer and lengths, in place of --model_name_or_path")
     document_flags.add_similarity(group)
-    flags.add_lengths(group)
+    collection_flags.add_lengths(group)
     parser.reads("corpus_file", "queries_file", "qrels_file", "dev_queries_file", "dev_qrels_file", "data_dir")
     parser.writes("out_data_dir", role="directory")
     parser.set_defaults(dropout=None, head_dropout=None)

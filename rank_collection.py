@@ -1,6 +1,6 @@
 """Rank a collection's documents for its queries, or given candidates, into a TREC run."""
 
-from semindex import cli, flags
+from semindex import cli, collection_flags, flags
 from semindex.errors import UserError
 
 
@@ -9,7 +9,7 @@ def parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     flags.add_device(parser)
     flags.add_checkpoint(parser)
-    flags.add_collection(parser, training=False)
+    collection_flags.add_collection(parser, training=False)
     parser.add_argument("--candidates_file", metavar="FILE",
                         help="rank these only: lines of query<TAB>document (ids), or a TREC run [all documents]")
     parser.add_argument("--run_file", required=True, metavar="FILE", help="the TREC run to write")

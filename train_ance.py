@@ -1,14 +1,14 @@
 """Train an encoder by ANCE: against negatives that a search with the newest encoder ranks high."""
 
-from semindex import cli, document_flags, flags
+from semindex import cli, collection_flags, document_flags, flags
 
 
 def parser() -> cli.Parser:
     """Return the command line."""
     parser = flags.training_parser(__doc__, learning_rate=1e-5, batch_size=32, epochs=10, needs_texts=False)
-    flags.add_collection(parser)
+    collection_flags.add_collection(parser)
     group = parser.add_argument_group("negatives")
-    flags.add_mining(group)
+    collection_flags.add_mining(group)
     group.add_argument("--train_negatives", type=cli.positive_int, default=1, metavar="N",
                        help="of them a pair meets in one step, drawn anew each time [1]")
     group.add_argument("--warmup", choices=["none", "bm25", "triples", "in_batch"], default="none",
@@ -32,7 +32,7 @@ def main() -> None:
     """Flags, data, head, one call."""
     args = parser().parse_args()
     document_flags.set_training(args)
-    flags.check_collection(args)
+    collection_flags.check_collection(args)
     from semindex import runtime
 
     runtime.warn_of(document_flags.passed_over(args))

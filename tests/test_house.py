@@ -12,7 +12,7 @@ FLOORS = [
     ["semindex.cli", "semindex.fields", "semindex.files", "semindex.environment"],
     ["semindex.manifest"],
     ["semindex.directories"],
-    ["semindex.flags", "semindex.document_flags", "semindex.runtime", "semindex.pictures"],
+    ["semindex.flags", "semindex.collection_flags", "semindex.document_flags", "semindex.runtime", "semindex.pictures"],
     ["semindex.text"],
     ["semindex.encode"],
     ["semindex.search"],

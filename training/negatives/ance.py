@@ -10,7 +10,7 @@ from models import loading
 from models.heads.ance import Ance
 from models.semantic_index import SemanticIndex
 from models.weights import scratch
-from semindex import cli, flags, runtime
+from semindex import cli, collection_flags, flags, runtime
 from semindex.collection import sources, store
 from semindex.collection.evaluation import RankingEvaluator
 from semindex.collection.store import Collection
@@ -85,7 +85,7 @@ def generator_command(args: argparse.Namespace) -> str:
         words += ["--data_dir", args.data_dir]
     shared = cli.Parser("")  # what the two jobs must have alike
     flags.add_device(shared)
-    flags.add_mining(shared.add_argument_group("negatives"))
+    collection_flags.add_mining(shared.add_argument_group("negatives"))
     flags.add_index(shared)
     for action in shared._actions:
         value = getattr(args, action.dest, action.default)
