@@ -15,7 +15,7 @@ from semindex import manifest
 from semindex.directories import atomic_directory, check_replaceable
 from semindex.encode.encoder import tokens_ahead
 from semindex.errors import UserError
-from semindex.fields import read_fields, text, whole
+from semindex.fields import list_of, read_fields, text, whole
 from semindex.runtime import on_rank_0, say, warn
 from semindex.text.corpus import TextFile
 from semindex.text.ragged import Ragged
@@ -26,7 +26,8 @@ FILES = ("tokens.bin", "starts.npy", "owner.npy", "groups.npy", "qrels.npy", "do
          "texts.txt")
 _COUNT = whole(0, 2**40)
 FIELDS = {"key": text(), "documents": _COUNT, "passages": _COUNT, "queries": _COUNT, "training": _COUNT,
-          "chunks": whole(1, 2**40), "format": whole(1, 2**31).optional()}
+          "chunks": whole(1, 2**40), "format": whole(1, 2**31).optional(),
+          "lengths": list_of(_COUNT).optional(), "vocabulary": text().optional()}
 WINDOW = 4096  # documents tokenised at once
 
 
