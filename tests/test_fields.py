@@ -102,7 +102,7 @@ def test_config_json(before, changes, message, way):
 @pytest.mark.parametrize(("changes", "message"), [
     ({"dimension": "16"}, 'dimension is "16"'), ({"dimension": -1}, "dimension is -1"),
     ({"max_seq_length": 600}, "max_seq_length is 600, expected at most max_position_embeddings, 512"), ({"max_seq_length": None}, "max_seq_length is null"),
-    ({"tokenizer": {}}, "tokenizer is"),
+    ({"tokenizer": {}}, "tokenizer is"), ({"similarity": "foo"}, 'similarity is "foo", expected one of cosine, dot'),
     ({"tokenizer": {"kind": "foo"}}, "tokenizer is"), ({"tokenizer": {"kind": "wordpiece"}}, "tokenizer: the field vocabulary is missing"),
     ({"tokenizer": {"kind": "wordpiece", "vocabulary": "../vocab.txt", "settings": {}}}, "tokenizer: vocabulary is"), ({"dimension": ...}, "the field dimension is missing"),
 ])
@@ -136,6 +136,13 @@ def test_a_collection_and_its_generations(before, name, changes, message):
             store.load(str(before / "ance" / "collection"))
         else:
             generations.Generations(str(before / "ance" / "ann")).newest()
+
+
+def test_an_exports_settings_where_its_manifest_is_older(before):
+    path = before / "export" / "semantic_index.json"
+    altered(path, {"similarity": "foo"})
+    with pytest.raises(UserError, match='semantic_index.json: similarity is "foo", expected one of cosine, dot'):
+        exported.similarity_of(str(path.parent), {"files": {"semantic_index.json": ""}})
 
 
 def test_training_state_json(before):

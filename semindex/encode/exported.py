@@ -11,14 +11,16 @@ from semindex import manifest
 from semindex.encode.engines import INT8, ONNX, onnx_engine, paddle_engine
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
-from semindex.fields import check_fields, fault, file_name, list_of, object_of, one_of, text, truth, whole
+from semindex.fields import check_fields, fault, file_name, list_of, object_of, one_of, read_fields, text, truth, whole
 from semindex.text import plain_pickle
 from semindex.text.ragged import Ragged
 from semindex.text.wordpiece import Vocabulary, WordPiece
 
 SETTINGS = "semantic_index.json"
+ADVICE = "export the checkpoint again"
+SIMILARITY = one_of("cosine", "dot").optional()
 FIELDS = {
-    "dimension": whole(1, 65_536), "max_seq_length": whole(3, 8192),
+    "similarity": SIMILARITY, "dimension": whole(1, 65_536), "max_seq_length": whole(3, 8192),
     "max_position_embeddings": whole(3, 1_000_000),
     "tokenizer": object_of({"kind": one_of("wordpiece", "paddlenlp")}, others=True),
 }
@@ -49,27 +51,23 @@ def similarity_of(model_dir: str, content: dict[str, Any]) -> str:
     """Return cosine or dot; manifests from before it stood in them leave it to semantic_index.json."""
     found = content.get("similarity")
     if found is None and SETTINGS in content["files"]:
-        with open(os.path.join(model_dir, SETTINGS), encoding="utf-8") as file:
-            found = json.load(file).get("similarity")
-    if found not in (None, "cosine", "dot"):
-        raise UserError(f"{os.path.join(model_dir, manifest.NAME)}: similarity '{found}' is unknown; "
-                        "export the checkpoint again")
+        found = read_fields(os.path.join(model_dir, SETTINGS), {"similarity": SIMILARITY}, others=True,
+                            advice=ADVICE).get("similarity")
     return found or "cosine"
 
 
 def _check_fields(path: str, content: dict[str, Any]) -> None:
     """Raise UserError that names the field of a manifest that is wrong."""
-    advice = "export the checkpoint again"
-    check_fields(path, content, FIELDS, others=True, advice=advice)
+    check_fields(path, content, FIELDS, others=True, advice=ADVICE)
     about, longest = content["tokenizer"], content["max_position_embeddings"]
     wrong = fault(about, WORDPIECE, False) if about["kind"] == "wordpiece" else ""
     if not wrong and about["kind"] == "wordpiece" and about["vocabulary"] not in content["files"]:
         wrong = f"vocabulary is {about['vocabulary']}, expected one of the files"
     if wrong:
-        raise UserError(f"{path}: tokenizer: {wrong}; {advice}")
+        raise UserError(f"{path}: tokenizer: {wrong}; {ADVICE}")
     if content["max_seq_length"] > longest:
         raise UserError(f"{path}: max_seq_length is {content['max_seq_length']}, expected at most "
-                        f"max_position_embeddings, {longest}; {advice}")
+                        f"max_position_embeddings, {longest}; {ADVICE}")
 
 
 def load_tokenizer(model_dir: str, content: dict[str, Any], max_seq_length: int) -> Any:
