@@ -140,7 +140,7 @@ def test_shuffled_lines_are_refused(tmp_path):
 def test_unknown_and_missing_queries(tmp_path):
     done = run(*files(tmp_path, [("q0", "a"), ("q1", "b")], [("q0", ["a"]), ("zz", ["a"])]), cwd=tmp_path)
     assert done.stdout.splitlines()[0] == "recall@1=50.0"
-    assert "no line for 1 of 2 queries" in done.stderr and "1 queries are not in" in done.stderr
+    assert "no line for 1 of 2 queries" in done.stderr and "1 query is not in" in done.stderr
     assert "was it written for others" in fail(*files(tmp_path, [("q0", "a")], [("zz", ["a"])]), cwd=tmp_path)
 
 

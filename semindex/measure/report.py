@@ -49,6 +49,7 @@ def check_queries(path: str, found: Container[str], asked_file: str, asked: Coll
 def read(path: str, positives: dict[str, list[str]], args: Namespace) -> Hits:
     """Return at which ranks a file recalls the positives; UserError where it is of other pairs."""
     from semindex.measure.hits import hit_ranks
+    from semindex.text.counted import counted, verb
     from semindex.text.results import read_recall_result
     from semindex.text.tables import ReadReport
     lines = ReadReport(path)
@@ -64,7 +65,8 @@ def read(path: str, positives: dict[str, list[str]], args: Namespace) -> Hits:
     if lines.bad:
         warn(f"{path}{lines.notes()}")
     if strangers:
-        warn(f"{path}: {strangers} queries are not in {args.similar_text_pair_file} and are passed over")
+        warn(f"{path}: {counted(strangers, 'query', 'queries')} {verb(strangers, 'is', 'are')} not in "
+             f"{args.similar_text_pair_file}, passed over")
     return Hits([found.get(query, []) for query in positives], longest)
 
 
