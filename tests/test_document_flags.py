@@ -150,6 +150,7 @@ def bash(folder, text):
                           capture_output=True, env=os.environ | {"PYTHON": "python3"})
 
 
+@pytest.mark.slow
 def test_scripts_find_the_newest_training_and_the_data(tmp_path):
     done = bash(tmp_path, "x=$(newest_training); echo never")
     assert done.returncode == 2 and "never" not in done.stdout and "name a checkpoint with PARAMS_PATH" in done.stderr
@@ -255,6 +256,7 @@ def test_the_first_generation_is_kept_for_the_training_it_was_made_for(tmp_path)
     assert left(source="ann") == left(key="other") == left(weights="other") == left(warmup="bm25") == []
 
 
+@pytest.mark.slow
 def test_the_newest_checkpoint_is_the_trainings_or_the_one_named(checkpoint, tmp_path):
     def newest(**args):
         return generator.newest(argparse.Namespace(**{"training_dir": None, "init_model_dir": None} | args))

@@ -135,6 +135,7 @@ print(paddle.base.core.host_memory_stat_peak_value("Allocated", 0))
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_chunk():
     """Without the cache sixteen times the samples take sixteen times the memory."""
     small = allocated(64)
