@@ -198,7 +198,9 @@ def test_a_collection_is_trained_on_ranked_and_measured(trec, tmp_path):
         assert len(one) == {"passages.npy": passages, "queries.npy": 24}[name]
     ids = (tmp_path / "one" / "passage_ids.txt").read_text().splitlines()
     assert len(ids) == passages and "D0-2\t1" in ids and not any(line.startswith("D0-3") for line in ids)
-    assert "holds other files" in fail(*inference, tmp_path / "run")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    assert "is there, but is no vectors" in fail(*inference, tmp_path / "mine")
 
 
 def test_two_processes_train_as_one(trec, tmp_path):

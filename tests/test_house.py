@@ -13,6 +13,7 @@ FLOORS = [
     ["semindex.manifest"],
     ["semindex.directories"],
     ["semindex.flags", "semindex.collection_flags", "semindex.document_flags", "semindex.runtime", "semindex.pictures"],
+    ["semindex.recall_flags"],
     ["semindex.text"],
     ["semindex.encode"],
     ["semindex.search"],
