@@ -201,6 +201,7 @@ def test_a_collection_is_trained_on_ranked_and_measured(trec, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     assert "is there, but is no vectors" in fail(*inference, tmp_path / "mine")
+    assert "is written anew as a whole" in fail(*inference, tmp_path / "run")  # it holds the checkpoint that is read
 
 
 def test_two_processes_train_as_one(trec, tmp_path):
