@@ -115,7 +115,7 @@ def texts(command):
         yield f"{name}-gbk", lambda box, s=slot: rewrite(box, s, lambda b: b + "卡丢了\t卡\n".encode("gbk")), ERROR
         yield f"{name}-binary", lambda box, s=slot: rewrite(box, s, lambda _: bytes(range(256)) * 9), ERROR
         yield f"{name}-cut_gz", lambda box, s=slot: pack(box, s, -9), ERROR
-        yield f"{name}-no_gz", lambda box, s=slot: rename(box, s, "plain.gz"), ERROR
+        yield f"{name}-no_gz", lambda box, s=slot: rename(box, s, "plain.gz"), ERROR if same == SAME else SOUND
         yield f"{name}-gz", lambda box, s=slot: pack(box, s), same
         yield f"{name}-windows", lambda box, s=slot: rewrite(
             box, s, lambda b: b"\xef\xbb\xbf" + b.replace(b"\n", b"\r\n")), EITHER
