@@ -13,7 +13,6 @@ FLOORS = [
     ["semindex.manifest"],
     ["semindex.directories"],
     ["semindex.flags", "semindex.collection_flags", "semindex.document_flags", "semindex.runtime", "semindex.pictures"],
-    ["semindex.recall_flags"],
     ["semindex.text"],
     ["semindex.encode"],
     ["semindex.search"],

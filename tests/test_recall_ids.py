@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import SUBJECTS, fail, succeed
 
-from semindex import recall_flags
+from semindex import flags
 from semindex.errors import UserError
 from semindex.search.recall_files import pairs_of, read_inputs, write_results
 from semindex.text.trec import read_run
@@ -66,7 +66,7 @@ def test_queries_are_asked_for_once():
                            ((None, "q", None), "--queries_file needs --trec_run_file")):
         names = dict(zip(("similar_text_pair_file", "queries_file", "trec_run_file"), given))
         with pytest.raises(UserError, match=message):
-            recall_flags.check_inputs(Namespace(**names))
+            flags.check_recall_inputs(Namespace(**names))
 
 
 def test_a_run_of_keywords_is_evaluated(collection):
