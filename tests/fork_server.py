@@ -106,12 +106,17 @@ def serve(control):
     return None
 
 
-def open_stream(old, number, mode, unbuffered):
-    """Return a standard stream as an interpreter makes it at its start."""
-    if mode == "rb":
-        return io.TextIOWrapper(open(number, mode, closefd=False), old.encoding, old.errors)
-    file = open(number, mode, 0 if unbuffered else -1, closefd=False)  # noqa: SIM115
-    return io.TextIOWrapper(file, old.encoding, old.errors, "\n", write_through=unbuffered, line_buffering=number == 2)
+def open_stream(old, number, name, mode, unbuffered):
+    """Return a standard stream as an interpreter makes it at its start, names and all."""
+    raw = io.FileIO(number, mode, closefd=False)
+    raw.name = f"<{name}>"
+    if mode == "r":
+        stream = io.TextIOWrapper(io.BufferedReader(raw), old.encoding, old.errors)
+    else:
+        stream = io.TextIOWrapper(raw if unbuffered else io.BufferedWriter(raw), old.encoding, old.errors, "\n",
+                                  write_through=unbuffered, line_buffering=number == 2)
+    stream.mode = mode
+    return stream
 
 
 def become(request, streams):
@@ -123,9 +128,9 @@ def become(request, streams):
             os.close(streams[number])
         else:
             os.close(number)
-    names = (("stdin", "rb"), ("stdout", "wb"), ("stderr", "wb"))
+    names = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
     for number, (name, mode) in enumerate(names):
-        stream = open_stream(getattr(sys, f"__{name}__"), number, mode, request["unbuffered"]) \
+        stream = open_stream(getattr(sys, f"__{name}__"), number, name, mode, request["unbuffered"]) \
             if number in streams else None
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)

@@ -15,6 +15,7 @@ import atexit, json, os, sys
 atexit.register(lambda: os.write(2, b"atexit\\n"))
 print(json.dumps({"argv": sys.argv[1:], "cwd": os.getcwd(), "path": sys.path[0], "name": __name__, "env": os.environ.get("X"),
     "gone": os.environ.get("TERM"), "file": __file__, "in": sys.stdin and sys.stdin.read(), "session": os.getsid(0) == os.getpid(),
+    "names": [s and [s.name, s.mode, type(s.buffer).__name__] for s in (sys.stdin, sys.stdout, sys.stderr)],
     "out": [sys.stdout.encoding, sys.stdout.errors], "err": [sys.stderr.encoding, sys.stderr.errors]}))
 """
 

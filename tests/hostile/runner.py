@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-import os
+import shutil
 import tempfile
 import threading
 import time
@@ -75,7 +75,10 @@ class Runner:
     def __call__(self, case):
         """Run a case."""
         began = time.monotonic()
-        ordinary, seconds = self.ordinary(case.command)
+        try:
+            ordinary, seconds = self.ordinary(case.command)
+        except AssertionError as error:
+            return Verdict(case, str(error), case.command.words, 0)
         box = Sandbox(case.command, self.material, f"{self._places}/{threading.get_ident()}")
         box.ordinary, box.seconds = ordinary, seconds
 
@@ -105,8 +108,7 @@ class Runner:
 
     def close(self):
         """Remove what is left."""
-        with contextlib.suppress(OSError):
-            os.rmdir(self._places)
+        shutil.rmtree(self._places, ignore_errors=True)
 
 
 def choose(found):
