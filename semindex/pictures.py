@@ -63,9 +63,14 @@ def _chinese_fonts() -> list[str]:
     return [name for name in known if name in there]
 
 
+def _shown(directory: str) -> str:
+    """Return a directory's name as a picture can write it: a name may hold bytes that are no UTF-8."""
+    return os.path.basename(os.path.normpath(directory)).encode("utf-8", "replace").decode()
+
+
 def training(directories: Sequence[str], tags: Sequence[str], path: str) -> None:
     """Draw one panel a tag, one line a training. Raises UserError where no log holds any tag."""
-    logs = {os.path.basename(os.path.normpath(directory)): curves(directory, tags) for directory in directories}
+    logs = {_shown(directory): curves(directory, tags) for directory in directories}
     shown = [tag for tag in tags if any(tag in log for log in logs.values())]
     if not shown:
         raise UserError(f"the logs hold none of {', '.join(tags)}")
