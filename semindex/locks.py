@@ -130,11 +130,14 @@ def _open_locked(place: str) -> int:
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with contextlib.suppress(OSError):
-                if os.stat(place).st_ino == os.fstat(descriptor).st_ino:  # else its last holder has just removed it
+            ours = False
+            with contextlib.suppress(FileNotFoundError):  # its last holder has just removed it
+                ours = os.stat(place).st_ino == os.fstat(descriptor).st_ino
+            if ours:
+                with contextlib.suppress(OSError):  # a full disk: the lock holds without the name of its holder
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-                    return descriptor
+                return descriptor
         except BaseException:
             os.close(descriptor)
             raise

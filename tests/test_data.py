@@ -1,4 +1,6 @@
 import gzip
+import os
+import subprocess
 from argparse import Namespace
 
 import numpy as np
@@ -269,3 +271,18 @@ def test_every_reader_of_labels_refuses_the_odd_line(tmp_path):
     with pytest.raises(UserError, match="the third column holds numbers, which look like labels"):
         setup.read_samples(args, (2, 3))
     assert setup.dev_evaluation(args, []).labels.tolist() == [1, 0, 1]
+
+
+def test_a_pipe_is_read_and_one_that_nobody_writes_is_an_error(tmp_path, monkeypatch, capsys):
+    from semindex.text import tables
+
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    monkeypatch.setattr(tables, "WRITER_SECONDS", 0)
+    with pytest.raises(UserError, match="nobody writes to"):
+        read_corpus(path)
+    assert "waiting for somebody to write" in capsys.readouterr().err
+    monkeypatch.setattr(tables, "WRITER_SECONDS", 30)
+    writer = subprocess.Popen(["sh", "-c", f"printf 'a\\nb\\n' > {path}"])
+    assert read_corpus(path)[0].slice(0, 2) == ["a", "b"]
+    writer.wait()

@@ -351,6 +351,16 @@ def test_one_writer_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
     assert not (tmp_path / "other").exists()  # made for the lock alone
 
 
+def test_a_full_disk_does_not_keep_a_lock_waiting(tmp_path, monkeypatch):
+    """The lock's file has no room for its holder's number: it was tried for ever."""
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with locked(str(tmp_path / "result")):
+        assert os.path.exists(shared_path(str(tmp_path / "result"), "lock"))
+
+
 def test_an_index_is_loaded_whole_while_others_replace_it(tmp_path):
     """Texts of one index with vectors of another: 407 of 16,850 loads."""
     rng = np.random.default_rng(0)

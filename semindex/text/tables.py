@@ -5,6 +5,9 @@ import gzip
 import itertools
 import math
 import os
+import select
+import stat
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +20,7 @@ from semindex.errors import UserError
 from semindex.text.counted import counted
 from semindex.text.streams import standard_input
 
+WRITER_SECONDS = 30  # how long a named pipe may lack a writer
 SHAPES = {1: "one text a line", 2: "text<TAB>text", 3: "query<TAB>positive<TAB>hard negative"}
 
 
@@ -40,6 +44,20 @@ class ReadReport:
         return "".join(f", {counted(n, what + ' line')} skipped" for n, what in parts if n)
 
 
+def _open_pipe(path: str) -> BinaryIO:
+    """Open a named pipe for reading; UserError where nobody writes to it for WRITER_SECONDS."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    look = select.poll()
+    look.register(descriptor, select.POLLIN)
+    if not look.poll(1000):
+        print(f"waiting for somebody to write to the pipe {path}", file=sys.stderr, flush=True)
+        if not look.poll(1000 * WRITER_SECONDS):
+            os.close(descriptor)
+            raise UserError(f"{path}: is a pipe that nobody writes to; start its writer first, or give a file")
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "rb")
+
+
 def open_binary(path: str) -> BinaryIO:
     """Open a file, gzipped where its name ends in .gz, or standard input for -; UserError for none or an empty one."""
     if path == "-":
@@ -52,6 +70,8 @@ def open_binary(path: str) -> BinaryIO:
         raise UserError(f"{path}: is a directory, a file was expected")
     if os.path.isfile(path) and os.path.getsize(path) == 0:
         raise UserError(f"{path}: is empty")
+    if stat.S_ISFIFO(os.stat(path).st_mode):
+        return _open_pipe(path)
     return cast(BinaryIO, gzip.open(path, "rb")) if path.endswith(".gz") else open(path, "rb")
 
 
