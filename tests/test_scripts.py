@@ -149,7 +149,7 @@ def test_corpus_smaller_than_recall_num_and_corpus_of_one(checkpoint, toy, tmp_p
         command[command.index(toy / "corpus.csv")] = tmp_path / "corpus.csv"
         done = run(*command)
         assert done.returncode == 0 and "the corpus has only 1 text, no more can be recalled" in done.stderr
-        assert "1 duplicates left out" in done.stdout
+        assert "1 duplicate left out" in done.stdout
         assert (tmp_path / "out" / "result.txt").read_text().count("\n") == 12
 
 
