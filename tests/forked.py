@@ -49,6 +49,8 @@ class Forked:
                 received = self._connection.recv(64)
             except TimeoutError:
                 raise subprocess.TimeoutExpired(self.args, timeout) from None
+            except ConnectionResetError:
+                received = b""
             finally:
                 self._connection.settimeout(None)
             if not received:
@@ -94,18 +96,21 @@ class Server:
                 stdout=DEVNULL, stderr=self._log, start_new_session=True, env=self.env)
 
     def _died(self):
-        self._process.wait(10)
+        status = self._process.wait(10)
         self._log.seek(0)
-        raise RuntimeError(f"the server of tests/forked.py ended: {self._log.read().decode(errors='replace')[-2000:]}")
+        raise RuntimeError(f"the server of tests/forked.py ended with status {status}: {self._log.read().decode(errors='replace')[-2000:]}")
 
     def start(self, words, env, cwd, streams, unbuffered, limits):
         """Start a command. streams: open files by number. Returns a Forked."""
         request = json.dumps({"words": words, "env": env, "cwd": cwd, "streams": list(streams),
                               "unbuffered": unbuffered, "limits": limits}).encode()
         ours, theirs = socket.socketpair()
-        with theirs, self._lock:
-            socket.send_fds(self._control, [b"."], [theirs.fileno(), *streams.values()])
-            ours.sendall(struct.pack("!I", len(request)) + request)
+        try:
+            with theirs, self._lock:
+                socket.send_fds(self._control, [b"."], [theirs.fileno(), *streams.values()])
+                ours.sendall(struct.pack("!I", len(request)) + request)
+        except (BrokenPipeError, ConnectionResetError):
+            self._died()
         return Forked(words, ours, self._died)
 
     def reads_early(self, env):
