@@ -42,9 +42,9 @@ def paddle_engine(model_dir: str, device: str, precision: str, threads: int) -> 
     output = predictor.get_output_handle(predictor.get_output_names()[0])
 
     # Inputs and output belong to the predictor: another thread's ids between copy and run gave its vectors to both.
-    # A clone a thread is no faster: run() holds Python's lock from beginning to end, so that four threads with clones
-    # do as much as four with one lock (4.7 to 5.7 s against 4.2 to 9.0 s for 160 calls of scratch-4x512 on a busy
-    # machine) and keep 0.3 GB more. More at once takes more processes.
+    # A clone a thread is no faster: run() holds Python's lock from beginning to end. Four threads took 4.4 to 7.0 s for
+    # 160 calls of scratch-4x512 with clones and 3.6 to 9.0 s with this lock, on a busy machine: no difference that can
+    # be told from its noise, in time or in memory (1.7 to 2.0 GB). More at once takes more processes.
     turn = threading.Lock()
 
     def run(ids: np.ndarray) -> np.ndarray:
