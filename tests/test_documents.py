@@ -48,3 +48,12 @@ def test_both_languages_show_the_same_commands_and_flags():
     assert shown(english) == shown(chinese)
     flags = [set(re.findall(r"--\w+", path.read_text(encoding="utf-8"))) for path in (english, chinese)]
     assert flags[0] == flags[1]
+
+
+def test_both_languages_give_the_same_figures():
+    """The seconds of the first section differed."""
+    def figures(name):
+        section = (ROOT / name).read_text(encoding="utf-8").split("\n## ")[1]
+        return sorted(re.findall(r"\d+(?:[.,]\d+)*", section))
+
+    assert figures("README.md") == figures("README.zh-CN.md")
