@@ -239,6 +239,26 @@ def test_keep_checkpoints_keeps_the_newest_and_the_best(tmp_path):
     assert Checkpoints(str(tmp_path)).steps() == [2, 9, 10]
 
 
+def test_a_kill_while_old_checkpoints_shrink_stops_no_later_run(tmp_path, monkeypatch):
+    """Killed between the manifest that no longer names the optimizer's state and its removal: its file is still ours."""
+    model, tokenizer, data = setup()
+    unlink = os.unlink
+
+    def killed(path):
+        if os.path.basename(path) == "optimizer.pdopt":
+            raise KeyboardInterrupt
+        unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, save_steps=1, keep_checkpoints=2))
+    assert (tmp_path / "model_1" / "optimizer.pdopt").exists() and Checkpoints(str(tmp_path)).steps() == [1, 2]
+    model, tokenizer, data = setup()
+    train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, save_steps=1, keep_checkpoints=2, resume=True))
+    assert Checkpoints(str(tmp_path)).steps() == [9, 10]
+
+
 def test_unknown_best_metric(tmp_path):
     model, tokenizer, data = setup()
     with pytest.raises(UserError, match="--best_metric recall@3: the evaluation gives recall@1, mrr@10"):
