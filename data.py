@@ -2,13 +2,15 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from semindex.text.prompts import NO_PROMPTS, Prompts
 from semindex.text.ragged import Ragged
+from semindex.text.tokenizer import TextTokenizer
 
 
 @dataclass
@@ -32,8 +34,10 @@ class TrainingSet:
 
     A sample of one text stands in its batch twice, as two columns: SimCSE's two views.
 
-    rows: int64 [samples, columns], which distinct text stands where. tokens: of the distinct texts. positives: which
-    texts are known to mean the same. labels: float32 [samples] or [samples, ...], a number or a teacher's scores each.
+    rows: int64 [samples, columns], which distinct text stands where. tokens: of the distinct texts. as_queries: where
+    queries have a prompt of their own, `tokens` has all texts once more as queries, from this place on. positives:
+    which texts are known to mean the same. labels: float32 [samples] or [samples, ...], a number or a teacher's scores
+    each.
     Every process makes the same batches of batch_size * world samples and takes its own part of each, so that
     N processes see what one process with the joined batch sees. What follows a position in an epoch depends
     on nothing that came before it, so that a run can continue from anywhere.
@@ -41,19 +45,28 @@ class TrainingSet:
 
     def __init__(self, rows: np.ndarray, tokens: Ragged, positives: "Neighbours", batch_size: int, seed: int = 0,
                  rank: int = 0, world: int = 1, pad_id: int = 0, no_duplicates: bool = False, chunk: int = 64,
-                 labels: np.ndarray | None = None) -> None:
+                 labels: np.ndarray | None = None, as_queries: int = 0) -> None:
+        self.as_queries = as_queries
         self.rows, self.tokens, self.positives, self.labels = rows, tokens, positives, labels
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.pad_id, self.no_duplicates, self.chunk = pad_id, no_duplicates, chunk
 
     @classmethod
-    def from_samples(cls, samples: Sequence[Sequence[str]], tokenize: Callable[[Sequence[str]], Ragged],
-                     batch_size: int, *more: Any, **options: Any) -> "TrainingSet":
-        """Make one from rows of texts; the other arguments are __init__'s."""
+    def from_samples(cls, samples: Sequence[Sequence[str]], tokenize: TextTokenizer,
+                     batch_size: int, *more: Any, prompts: Prompts = NO_PROMPTS, **options: Any) -> "TrainingSet":
+        """Make one from rows of texts; prompts: of queries, the first column, and of passages; the rest is __init__'s.
+
+        Samples of one text are all queries.
+        """
         places: dict[str, int] = {}
         flat = [places.setdefault(text, len(places)) for row in samples for text in row]
         rows = np.array(flat, np.int64).reshape(len(samples), -1)
-        return cls(rows, tokenize(list(places)), Neighbours(rows[:, :2], len(places)), batch_size, *more, **options)
+        texts = list(places)
+        tokens = tokenize.prompted(prompts.of("query" if rows.shape[1] == 1 else "passage"))(texts)
+        if prompts.differ and rows.shape[1] > 1:
+            tokens = tokens.followed_by(tokenize.prompted(prompts.of("query"))(texts))
+            options["as_queries"] = len(texts)
+        return cls(rows, tokens, Neighbours(rows[:, :2], len(places)), batch_size, *more, **options)
 
     @property
     def columns(self) -> int:
@@ -89,7 +102,9 @@ class TrainingSet:
         samples = ids.shape[1]
         edges = [samples * r // self.world for r in range(self.world + 1)]
         share = slice(edges[self.rank], edges[self.rank + 1])
-        chunks, order = self.tokens.padded_chunks(ids[:, share].reshape(-1), self.chunk, self.pad_id)
+        places = ids[:, share].copy()
+        places[0] += self.as_queries
+        chunks, order = self.tokens.padded_chunks(places.reshape(-1), self.chunk, self.pad_id)
         counts = [b - a for a, b in zip(edges, edges[1:])]
         return Batch(ids, share, counts, chunks, order)
 
@@ -115,7 +130,6 @@ class Neighbours:
         both = np.asarray(np.unique(both, axis=0)) if both.shape[1] == 2 else np.empty([0, 2], np.int64)
         self.starts = np.asarray(np.searchsorted(both[:, 0], np.arange(texts + 1)))
         self.flat = both[:, 1]
-
     def mask(self, ids: np.ndarray) -> np.ndarray:
         """Mark the false negatives of a batch.
 

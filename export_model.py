@@ -37,7 +37,7 @@ def main() -> None:
     from models import loading
     from models.encoders import dynamic
     from models.export import export, open_export
-    from semindex.measure.recall import recall_of_vectors
+    from semindex.measure.recall import recall_of_encoder
 
     model, tokenizer = loading.load(args.params_path, vars(args))
     found = export(model, tokenizer, args.output_path, args.format, args.params_path)
@@ -47,8 +47,8 @@ def main() -> None:
     if corpus is None:
         return
     ways = {"dynamic": dynamic(model, tokenizer)} | {form: open_export(args.output_path, form) for form in found}
-    for name, encode in ways.items():
-        recalls = recall_of_vectors(pairs, corpus, encode)
+    for name, encoder in ways.items():
+        recalls = recall_of_encoder(pairs, corpus, encoder)
         runtime.say(f"{name:<8}" + "  ".join(f"{metric}={value}" for metric, value in recalls.items()))
 
 

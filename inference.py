@@ -18,6 +18,7 @@ def parser() -> cli.Parser:
                                                           "where it is a pipe or a file and no text is given")
     parser.add_argument("--output_file", metavar="FILE.npy",
                         help="write float32 [texts, width] there [printed: the shape, then the vectors]")
+    flags.add_side(parser)
     flags.add_engine(parser)
     flags.add_bad_lines(parser)
     parser.reads("text_file")
@@ -31,6 +32,7 @@ def main() -> None:
     import numpy as np
 
     from semindex import runtime
+    from semindex.encode.text_encoder import chosen_side
     from semindex.text.corpus import Corpus, read_corpus
     from semindex.text.streams import given_texts, piped, standard_output
 
@@ -50,10 +52,12 @@ def main() -> None:
 
     model, tokenizer = loading.load(args.params_path, vars(args))
     encoder, engine = fast_encoder(model, tokenizer, args.engine, len(texts), args.batch_size)
+    encoder = encoder.side(chosen_side(args.side, encoder.prompts))
     file = None
     if args.output_file and VectorFile.possible(args.output_file):
         fingerprint = loading.fingerprint(args.params_path, model, tokenizer)
-        file = vector_file(args.output_file, encoder, texts, f"{fingerprint} {engine} {texts.fingerprint}")
+        prompt = encoder.tokenizer.prompt
+        file = vector_file(args.output_file, encoder, texts, f"{fingerprint} {engine} {prompt} {texts.fingerprint}")
     vectors = encode(encoder, texts, file=file)
     report_cut(tokenizer)
     if runtime.rank() > 0:

@@ -56,13 +56,13 @@ def main() -> None:
     def encode_corpus() -> Any:
         nonlocal encoder
         encoder, _ = fast_encoder(model, tokenizer, args.engine, len(corpus) + len(queries), args.batch_size)
-        return encode(encoder, corpus, "encode corpus", file)
+        return encode(encoder.side("passage"), corpus, "encode corpus", file)
 
     index = open_index(args.index_dir, corpus, encode_corpus, settings, fingerprint, args.corpus_file, len(queries),
                        args.rebuild_index, args.trust_files, file)
     if encoder is None:  # the index is used again: only the queries are to be encoded, which may pay for no export
         encoder, _ = fast_encoder(model, tokenizer, args.engine, len(queries), args.batch_size)
-    vectors = encode(encoder, queries, "encode queries")
+    vectors = encode(encoder.side("query"), queries, "encode queries")
     report_cut(tokenizer)
     if index is None:
         return

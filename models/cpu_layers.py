@@ -25,14 +25,15 @@ class _Affine(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
+        ctx.wanted = not x.stop_gradient  # of the layer above frozen ones nothing goes further back
         out = paddle.matmul(x.reshape([-1, x.shape[-1]]), weight)
         return out.add_(bias.expand(out.shape)).reshape([*x.shape[:-1], weight.shape[1]])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight = ctx.saved_tensor()
         rows, g = x.reshape([-1, x.shape[-1]]), gradient.reshape([-1, gradient.shape[-1]])
-        back = paddle.matmul(g, weight, transpose_y=True).reshape(x.shape)
+        back = paddle.matmul(g, weight, transpose_y=True).reshape(x.shape) if ctx.wanted else None
         return back, paddle.matmul(rows, g, transpose_x=True), _sum_rows(g)
 
 
@@ -75,7 +76,7 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised x."""
-        if not self.training or not paddle.is_grad_enabled() or x.stop_gradient:
+        if not self.training or not paddle.is_grad_enabled() or x.stop_gradient or self.weight.stop_gradient:
             return super().forward(x)
         return _Normalise.apply(x, self.weight, self.bias, self._epsilon)
 

@@ -38,7 +38,8 @@ def dynamic(model: SemanticIndex, tokenizer: TextTokenizer, batch_size: int | No
                 if training:
                     model.train()
 
-    return TextEncoder(run, tokenizer, model.dimension, batch_size, similarity=model.settings.similarity)
+    return TextEncoder(run, tokenizer, model.dimension, batch_size, similarity=model.settings.similarity,
+                       prompts=model.settings.prompts)
 
 
 def fast_encoder(model: SemanticIndex, tokenizer: TextTokenizer, engine: str, texts: int,
@@ -69,7 +70,7 @@ def fast_encoder(model: SemanticIndex, tokenizer: TextTokenizer, engine: str, te
     if training:
         model.train()
     return TextEncoder(run, tokenizer, model.dimension, batch_size, workers=workers,
-                       similarity=model.settings.similarity), engine
+                       similarity=model.settings.similarity, prompts=model.settings.prompts), engine
 
 
 def _has_onnx() -> bool:

@@ -1,7 +1,6 @@
 """A checkpoint to a directory that serves: static graph, ONNX, int8, tokenizer, manifest. Checked against the model."""
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from models.encoders import dynamic
 from models.graphs import write_graph, write_int8, write_onnx
 from models.semantic_index import SemanticIndex
-from models.settings import SETTINGS
+from models.settings import write_settings
 from models.weights.configuration import longest_text
 from semindex import manifest, runtime
 from semindex.directories import atomic_directory, check_replaceable
@@ -22,7 +21,6 @@ from semindex.errors import UserError
 from semindex.text.tokenizer import TextTokenizer
 
 FORMATS = ("paddle", "onnx", "int8")
-VOCABULARY = "vocabulary.json"
 # Lengths, scripts and shapes that an export must get right: one character to longer than any limit.
 SAMPLES = ["退", "信用卡丢了怎么挂失", "怎么查快递到哪了？", "APP 打不开，提示 error 404", "余额￥100.50→转账½ 😀🫨",
            "how do I reset my password", "花呗分期还款日可以改吗，改了以后这个月的账单怎么算" * 3, "很长" * 600]
@@ -36,15 +34,8 @@ def check_output_path(path: str) -> None:
 
 def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: str, source: str) -> None:
     """Write semantic_index.json, the tokenizer and manifest.json with the checksums of all files."""
-    tokenizer.save(directory)
-    about: dict[str, object] = {"kind": "paddlenlp"}
-    if tokenizer.vocabulary is not None:
-        settings = asdict(tokenizer.vocabulary)
-        with open(os.path.join(directory, VOCABULARY), "w", encoding="utf-8") as file:
-            json.dump(settings.pop("ids"), file, ensure_ascii=False)
-        about = {"kind": "wordpiece", "vocabulary": VOCABULARY, "settings": settings}
-    with open(os.path.join(directory, SETTINGS), "w", encoding="utf-8") as file:
-        json.dump(asdict(model.settings), file, ensure_ascii=False, indent=2)
+    about = tokenizer.export(directory)
+    write_settings(model.settings, directory)
     versions = {}
     for package in ("paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "tokenizers", "paddle2onnx", "onnxruntime"):
         with contextlib.suppress(PackageNotFoundError):
@@ -52,7 +43,7 @@ def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: st
     manifest.write(directory, "export", {
         "source": source, "written": time.strftime("%Y-%m-%dT%H:%M:%S"), "dimension": model.dimension,
         "max_seq_length": model.settings.max_seq_length,
-        "similarity": model.settings.similarity,
+        "similarity": model.settings.similarity, "prompts": asdict(model.settings.prompts),
         "max_position_embeddings": longest_text(model.ptm.config) or model.settings.max_seq_length,
         "tokenizer": about, "versions": versions})
 

@@ -21,9 +21,12 @@ from semindex import manifest
 from semindex.errors import UserError
 from semindex.files import digest
 from semindex.runtime import say, warn
+from semindex.text.paddlenlp_tokenizer import PaddlenlpTokenizer
 from semindex.text.tokenizer import TextTokenizer
+from semindex.text.tokenizer_file import read_tokenizer
 
 WEIGHTS = "model_state.pdparams"
+PROMPTS = ("query_prompt", "passage_prompt", "query_prompt_on_both")
 # What a checkpoint from before manifests may hold.
 OLDER = {WEIGHTS, SETTINGS, "config.json", "optimizer.pdopt", "training_state.json", "head.pdparams", "vocab.txt",
          "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json", "vocab.json",
@@ -35,7 +38,7 @@ def _check_flags(flags: dict[str, Any], stored: EncoderSettings, where: str) -> 
     if flags.get("infer_with_fc_pooler") and stored.pooling != "pooler":
         raise UserError(f"--infer_with_fc_pooler contradicts the checkpoint {where}, whose pooling is "
                         f"{stored.pooling}; leave the flag out")
-    for name in ("output_emb_size", "pooling", "pooling_layer", "similarity"):
+    for name in ("output_emb_size", "pooling", "pooling_layer", "similarity", *PROMPTS):
         given = flags.get(name)
         if given is not None and given != getattr(stored, name):
             raise UserError(f"--{name} {given} contradicts the checkpoint {where}, made with "
@@ -89,10 +92,10 @@ def fingerprint(params_path: str, model: SemanticIndex, tokenizer: TextTokenizer
     found = digest(locate(params_path)[1])
     settings = {key: value for key, value in asdict(model.settings).items()
                 if key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")
-                or (key, value) == ("similarity", "dot")}
+                or (key, value) == ("similarity", "dot") or key in ("projection_activation", "truncate_dim") and value}
     shape = {key: value for key, value in model.ptm.config.to_dict().items()
              if isinstance(value, (int, float, str)) and not re.search("dropout|version|path|prob", key)}
-    for part in (settings, shape, tokenizer.tokenizer.get_vocab(), tokenizer.lowercase):
+    for part in (settings, shape, *tokenizer.identity(), *model.settings.prompts.identity()):
         found.update(json.dumps(part, sort_keys=True, ensure_ascii=False).encode())
     return found.hexdigest()
 
@@ -157,7 +160,7 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
     without semantic_index.json (weights published with the recipe) needs model_name_or_path beside it.
     Raises UserError for contradictions and for weights that do not fit.
     """
-    from paddlenlp.transformers import AutoConfig, AutoModel, AutoTokenizer
+    from paddlenlp.transformers import AutoConfig, AutoModel
 
     quiet()
     directory, file = locate(params_path)
@@ -181,30 +184,52 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
         path = os.path.abspath(directory)
         try:
             config = AutoConfig.from_pretrained(path)
-            tokenizer_files = AutoTokenizer.from_pretrained(path)
         except Exception as error:
-            raise UserError(f"{directory}: incomplete checkpoint: config.json or the tokenizer's files "
-                            f"are missing or damaged ({type(error).__name__})") from None
+            raise UserError(_incomplete(directory, error)) from None
         _check_shape_flag(name, config, settings, directory)
         if flags.get("dropout") is not None:
             config.hidden_dropout_prob = config.attention_probs_dropout_prob = flags["dropout"]
-        if flags.get("max_seq_length"):
-            settings.max_seq_length = flags["max_seq_length"]
+        for key in ("max_seq_length", "truncate_dim"):
+            if flags.get(key) is not None:
+                setattr(settings, key, flags[key])
         _check_lengths(settings, flags, config)
         model = SemanticIndex(_make(AutoModel, config, directory), settings, head_dropout)
-        tokenizer = TextTokenizer(tokenizer_files, settings.max_seq_length)
+        tokenizer = _checkpoint_tokenizer(directory, settings.max_seq_length)
     load_weights(model, file)
     model.eval()
     return model, tokenizer
 
 
+def _incomplete(directory: str, error: Exception) -> str:
+    return (f"{directory}: incomplete checkpoint: config.json or the tokenizer's files are missing or damaged "
+            f"({type(error).__name__})")
+
+
+def _checkpoint_tokenizer(directory: str, max_seq_length: int) -> TextTokenizer:
+    """Return the tokenizer of a checkpoint: of its tokenizer.json, else paddlenlp's."""
+    found = read_tokenizer(directory, max_seq_length)
+    if found is not None:
+        return found
+    from paddlenlp.transformers import AutoTokenizer
+
+    try:
+        return PaddlenlpTokenizer(AutoTokenizer.from_pretrained(os.path.abspath(directory)), max_seq_length)
+    except Exception as error:
+        raise UserError(_incomplete(directory, error)) from None
+
+
 def create(name: str, flags: dict[str, Any], texts: Iterable[str] = (), head: str = "",
            head_dropout: float = 0.1) -> tuple[SemanticIndex, TextTokenizer]:
     """Build a new encoder: pretrained by name or directory, or scratch-LxW with a vocabulary from `texts`."""
-    found = weights.load(name, flags.get("dropout"), texts)
+    return assemble(name, weights.load(name, flags.get("dropout"), texts), flags, head, head_dropout)
+
+
+def assemble(name: str, found: weights.Pretrained, flags: dict[str, Any], head: str = "",
+             head_dropout: float = 0.1) -> tuple[SemanticIndex, TextTokenizer]:
+    """Build a new encoder of what a source gave; name: where it came from, for settings and messages."""
     ptm = found.encoder
-    given = {key: flags[key] for key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length", "similarity")
-             if flags.get(key) is not None}
+    given = {key: flags[key] for key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length", "similarity",
+                                         "truncate_dim", *PROMPTS) if flags.get(key) is not None}
     usual: dict[str, Any] = {"pooling": "pooler", "head": head}
     if head in MAX_SEQ_LENGTH:
         longest = longest_text(ptm.config) or MAX_SEQ_LENGTH[head]
@@ -215,7 +240,20 @@ def create(name: str, flags: dict[str, Any], texts: Iterable[str] = (), head: st
     settings = EncoderSettings(name, **usual | given)
     _choose_simcse_pooling(settings, flags)
     _check_lengths(settings, flags, ptm.config)
-    return SemanticIndex(ptm, settings, head_dropout), TextTokenizer(found.tokenizer, settings.max_seq_length)
+    model = SemanticIndex(ptm, settings, head_dropout)
+    if found.projection:
+        _fill_projection(model, found.projection, name)
+    return model, found.make_tokenizer(settings.max_seq_length)
+
+
+def _fill_projection(model: SemanticIndex, projection: dict[str, Any], name: str) -> None:
+    """Give the linear layer the weights of the source; UserError where the flags ask for another width."""
+    width = projection["weight"].shape[1]
+    if model.settings.output_emb_size != width:
+        raise UserError(f"--output_emb_size {model.settings.output_emb_size} contradicts {name}, whose linear layer is "
+                        f"{width} wide; leave the flag out")
+    assert model.emb_reduce_linear is not None
+    model.emb_reduce_linear.set_state_dict({key: paddle.to_tensor(value) for key, value in projection.items()})
 
 
 def _choose_simcse_pooling(settings: EncoderSettings, flags: dict[str, Any]) -> None:

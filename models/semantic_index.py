@@ -29,8 +29,14 @@ class SemanticIndex(nn.Layer):
         self.emb_reduce_linear = None
         if settings.output_emb_size:
             initial = paddle.ParamAttr(initializer=nn.initializer.TruncatedNormal(std=0.02))
-            self.emb_reduce_linear = nn.Linear(width, settings.output_emb_size, weight_attr=initial)
-        self.norm = nn.LayerNorm(self.dimension) if settings.similarity == "dot" else None
+            self.emb_reduce_linear = nn.Linear(width, settings.output_emb_size, weight_attr=initial,
+                                               bias_attr=None if settings.projection_bias else False)
+        self.activation = getattr(F, settings.projection_activation) if settings.projection_activation else None
+        self.norm = nn.LayerNorm(self.width) if settings.similarity == "dot" else None
+        if settings.truncate_dim > self.width:
+            raise UserError(f"--truncate_dim {settings.truncate_dim}: the encoder's vectors have {self.width} numbers")
+        if settings.truncate_dim and self.norm is not None:
+            raise UserError("--truncate_dim: vectors for inner products cannot be cut; leave it out")
         layers = ptm.config.num_hidden_layers
         if settings.pooling == "pooler" and settings.pooling_layer != -1:
             raise UserError(f"--pooling_layer {settings.pooling_layer}: the pooler reads the last layer; choose "
@@ -42,7 +48,8 @@ class SemanticIndex(nn.Layer):
             raise UserError(f"--pooling_layer {settings.pooling_layer}: the encoder has {layers} layers; "
                             f"give a number from {-layers - 1} to {layers} (0: the embeddings)")
         pooler = getattr(ptm, "pooler", None)
-        if settings.pooling == "pooler" and pooler is None:
+        if "pooler" in (settings.pooling, settings.training_pooling) and (
+                pooler is None or getattr(ptm, "pooler_missing", False)):
             raise UserError(f"--pooling pooler: {settings.encoder} has no pooler; choose cls, mean or max")
         self.pooling_in_use()
 
@@ -65,9 +72,14 @@ class SemanticIndex(nn.Layer):
         self.pooling_in_use()
 
     @property
-    def dimension(self) -> int:
-        """Width of the vectors."""
+    def width(self) -> int:
+        """Width of the vectors in training."""
         return self.settings.output_emb_size or self.ptm.config.hidden_size
+
+    @property
+    def dimension(self) -> int:
+        """Width of the vectors at inference, where --truncate_dim may keep the first numbers alone."""
+        return self.settings.truncate_dim or self.width
 
     def pool(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Return the pooled output before the linear layer, [texts, encoder's width]."""
@@ -94,6 +106,10 @@ class SemanticIndex(nn.Layer):
         vectors = self.pool(input_ids, token_type_ids)
         if self.emb_reduce_linear is not None:
             vectors = self.emb_reduce_linear(vectors)
+        if self.activation is not None:
+            vectors = self.activation(vectors)
         if self.norm is not None:
             return self.norm(vectors).astype("float32")
+        if self.settings.truncate_dim and not self.training:
+            vectors = vectors[:, : self.settings.truncate_dim]
         return F.normalize(self.dropout(vectors).astype("float32"), axis=-1)

@@ -2,18 +2,23 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
-from semindex.fields import one_of, read_fields, text, whole
+from semindex.fields import list_of, one_of, read_fields, text, truth, whole
+from semindex.text.prompts import Prompts
 
 SETTINGS, FORMAT = "semantic_index.json", 2
 # Tokens of a new encoder's texts where no flag says it, by head: the documents' defaults.
 MAX_SEQ_LENGTH = {"simcse": 128}
 POOLINGS = ("pooler", "cls", "mean", "max")
+ACTIVATIONS = ("tanh", "relu", "gelu", "sigmoid")  # behind the linear layer, of sentence-transformers' Dense
 FIELDS = {"encoder": text()} | {name: field.optional() for name, field in {
     "pooling": one_of(*POOLINGS), "pooling_layer": whole(-1001, 1000), "output_emb_size": whole(0, 65_536),
     "max_seq_length": whole(3, 8192), "head": text(), "training_pooling": one_of("", *POOLINGS),
-    "similarity": one_of("cosine", "dot"), "max_query_length": whole(0, 8192), "max_chunks": whole(1, 2**40),
+    "similarity": one_of("cosine", "dot"), "query_prompt": text(), "passage_prompt": text(),
+    "query_prompt_on_both": truth(), "projection_activation": one_of("", *ACTIVATIONS), "projection_bias": truth(),
+    "matryoshka_dims": list_of(whole(1, 65_536)), "truncate_dim": whole(0, 65_536),
+    "max_query_length": whole(0, 8192), "max_chunks": whole(1, 2**40),
     "format": whole(1, FORMAT),
 }.items()}
 
@@ -28,7 +33,9 @@ class EncoderSettings:
     training where it is another one than at inference, which SimCSE wants. similarity: cosine, of unit vectors; or
     dot, of vectors through a layer normalisation, the encoder of ANCE (Xiong et al. 2020, arXiv 2007.00808).
     max_query_length, max_chunks: tokens of a query, 0 for max_seq_length, and passages of a document at most, where a
-    collection is ranked.
+    collection is ranked. query_prompt, passage_prompt, query_prompt_on_both: see semindex.text.prompts.Prompts.
+    projection_activation, projection_bias: of the linear layer. matryoshka_dims: widths that the first numbers of a
+    vector were trained to serve at; truncate_dim: how many of them to keep, 0 for all.
     """
 
     encoder: str
@@ -41,7 +48,19 @@ class EncoderSettings:
     similarity: str = "cosine"
     max_query_length: int = 0
     max_chunks: int = 1
+    query_prompt: str = ""
+    passage_prompt: str = ""
+    query_prompt_on_both: bool = False
+    projection_activation: str = ""
+    projection_bias: bool = True
+    matryoshka_dims: list[int] = field(default_factory=list)
+    truncate_dim: int = 0
     format: int = FORMAT
+
+    @property
+    def prompts(self) -> Prompts:
+        """What stands before queries and passages."""
+        return Prompts(self.query_prompt, self.passage_prompt, self.query_prompt_on_both)
 
 
 def read_settings(directory: str) -> EncoderSettings | None:

@@ -33,6 +33,16 @@ def add_encoder(parser: Parser, max_seq_length: int = 64) -> None:
                        help="pooler: tanh pooler output of [CLS] [pooler; mean for scratch encoders]")
     group.add_argument("--pooling_layer", type=int, metavar="N",
                        help="hidden layer that cls, mean and max read; -1 is the last [-1]")
+    group.add_argument("--query_prompt", metavar="TEXT", help="stands before every query, as 'query: ' of E5 [none]")
+    group.add_argument("--passage_prompt", metavar="TEXT", help="stands before every passage [none]")
+    group.add_argument("--query_prompt_on_both", action="store_const", const=True,
+                       help="both sides are of one kind, questions for example: passages get the query's prompt too")
+
+
+def add_side(parser: Parser) -> None:
+    """`--as`."""
+    parser.add_argument("--as", dest="side", choices=["query", "passage"],
+                        help="which side's prompt the texts get, where the encoder has prompts [query]")
 
 
 def add_checkpoint(parser: Parser) -> None:
@@ -158,6 +168,13 @@ def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: 
     group.add_argument("--max_grad_norm", type=nonnegative, default=5.0, help="clip the gradient to it; 0: off [5.0]")
     group.add_argument("--gradient_accumulation_steps", type=positive_int, default=1, metavar="N",
                        help="batches a step; adds no negatives: a larger --batch_size does [1]")
+    group.add_argument("--freeze_embeddings", action="store_true",
+                       help="keep the word, position and type embeddings as they are; no optimizer state for them")
+    group.add_argument("--freeze_layers", type=natural, default=0, metavar="N",
+                       help="keep the first N layers as they are, mostly with --freeze_embeddings [0]")
+    group.add_argument("--layer_decay", type=number(float, 0.01, 1, "a number from 0.01 to 1"), default=1.0,
+                       metavar="D", help="each layer below the last one, and then the embeddings, learn at D times "
+                                         "the rate of the layer above [1]")
     group.add_argument("--use_gradient_cache", action="store_true",
                        help="encode and back-propagate a chunk at a time (GradCache): memory of --chunk_size texts, "
                             "loss and negatives of the whole --batch_size")

@@ -9,6 +9,7 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+from letters import Letters, rows_of
 from paddlenlp.transformers import ErnieTokenizer
 
 import plot_negatives
@@ -16,12 +17,13 @@ import run_ann_data_gen
 from models.loading import create, save
 from semindex.collection import sources as sources_of
 from semindex.collection import store as collections
+from semindex.collection.passages import Splitter
 from semindex.collection.ranking import check_candidates
-from semindex.collection.store import Sources, split_long
+from semindex.collection.store import Sources
 from semindex.errors import UserError
 from semindex.text import trec
-from semindex.text.ragged import Ragged
-from semindex.text.tokenizer import TextTokenizer
+from semindex.text.paddlenlp_tokenizer import PaddlenlpTokenizer
+from semindex.text.prompts import Prompts
 
 DOCUMENTS = [("D1", "怎么退款" * 10), ("D2", "短"), ("D3", ""), ("D4", "怎么退款" * 10), ("D5", "很长的文章" * 40)]
 QUERIES = [("q1", "退款"), ("q2", "短"), ("d1", "文章")]
@@ -127,11 +129,19 @@ def test_candidates_that_cannot_be_ranked_are_named(capsys):
 
 
 def test_long_texts_are_cut_into_passages():
-    tokens = Ragged(np.array([1, 10, 11, 12, 13, 14, 2, 1, 2, 1, 20, 2], np.int32), np.array([0, 7, 9, 12]))
-    parts, counts = split_long(tokens, 4, 2)
+    splitter = Splitter(Letters(), "", 4, 2)
+    parts, counts = splitter.split(splitter.tokenizer(["abcde", "", "f"]))
     assert counts.tolist() == [2, 0, 1]  # the fifth token of the first text is beyond two passages of two
-    assert [parts.flat[a:b].tolist() for a, b in zip(parts.starts, parts.starts[1:])] == [
-        [1, 10, 11, 2], [1, 12, 13, 2], [1, 20, 2]]
+    assert rows_of(parts) == [[1, *map(ord, "ab"), 2], [1, *map(ord, "cd"), 2], [1, ord("f"), 2]]
+
+
+def test_every_passage_begins_with_the_prompt():
+    splitter = Splitter(Letters(), "p:", 6, 2)
+    parts, counts = splitter.split(splitter.tokenizer(["abcde", "", "f"]))
+    assert counts.tolist() == [2, 0, 1]
+    assert rows_of(parts) == [[1, *map(ord, "p:ab"), 2], [1, *map(ord, "p:cd"), 2], [1, *map(ord, "p:f"), 2]]
+    with pytest.raises(UserError, match="--max_seq_length 4: the passage's prompt and the special tokens alone take 4"):
+        Splitter(Letters(), "p:", 4, 2)
 
 
 def test_a_collection_holds_what_the_tokenizer_gives(tmp_path, tokenizer):
@@ -235,16 +245,18 @@ def test_a_collection_of_another_tokenizer_is_refused(tmp_path, tokenizer, capsy
     path = str(tmp_path / "c")
     collections.build(path, sources(), tokenizer)
     tokenizer.save(str(tmp_path / "saved"))
-    again = TextTokenizer(ErnieTokenizer.from_pretrained(str(tmp_path / "saved")), 8)
-    collections.load(path).check_tokenizer(again, "here")
+    again = PaddlenlpTokenizer(ErnieTokenizer.from_pretrained(str(tmp_path / "saved")), 8)
+    collections.load(path).check_tokenizer(again, Prompts(), "here")
     other = create("scratch-1x32", {"max_seq_length": 16}, ["别的字"])[1]
     with pytest.raises(UserError, match="c: tokenised with another tokenizer than that of checkpoints/best; give"):
-        collections.load(path).check_tokenizer(other, "checkpoints/best")
+        collections.load(path).check_tokenizer(other, Prompts(), "checkpoints/best")
+    with pytest.raises(UserError, match=r"c: tokenised with the prompts \[\], here has \['q: ', ''\]; give"):
+        collections.load(path).check_tokenizer(again, Prompts("q: "), "here")
     assert capsys.readouterr().err == ""
     about = json.loads((tmp_path / "c" / collections.MARKER).read_text())
     (tmp_path / "c" / collections.MARKER).write_text(json.dumps({k: v for k, v in about.items() if k != "vocabulary"}))
     (tmp_path / "c" / "manifest.json").unlink()
-    collections.load(path).check_tokenizer(other, "here")  # of an earlier version
+    collections.load(path).check_tokenizer(other, Prompts(), "here")  # of an earlier version
     assert "does not say with which tokenizer it was made" in capsys.readouterr().err
     assert not collections.build(path, sources(), tokenizer)
 

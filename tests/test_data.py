@@ -8,6 +8,7 @@ import pytest
 from conftest import fail
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from letters import Letters
 
 from data import Neighbours, TrainingSet, deal_without_duplicates
 from semindex.errors import UserError
@@ -127,12 +128,8 @@ def test_padding_is_to_the_longest_of_a_chunk_and_order_comes_back(rows, size, r
         assert (chunk != 0).any(axis=0).all() and len(chunk) <= size
 
 
-def letters(texts):
-    return ragged([[ord(c) for c in text] for text in texts])
-
-
 def training_set(samples, **options):
-    return TrainingSet.from_samples(samples, letters, **{"batch_size": 4, "seed": 3} | options)
+    return TrainingSet.from_samples(samples, Letters(), **{"batch_size": 4, "seed": 3} | options)
 
 
 SAMPLES = [[f"q{i}", f"p{i}"] for i in range(21)]

@@ -10,7 +10,7 @@ from paddlenlp.transformers import BertTokenizer, ErnieTokenizer
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 from models.weights.scratch import make_vocabulary
-from semindex.text.tokenizer import TextTokenizer
+from semindex.text.paddlenlp_tokenizer import PaddlenlpTokenizer
 from semindex.text.wordpiece import PLAIN, split_words
 
 TEXTS = [
@@ -41,7 +41,7 @@ def loaded(kind, vocabulary, lower=True):
 def test_ids_are_paddlenlps(vocabulary, kind, lower, length):
     theirs = loaded(kind, vocabulary, lower)
     assert "[MASK]" in theirs.tokenize("a[MASK]b")
-    ours = TextTokenizer(theirs, length)
+    ours = PaddlenlpTokenizer(theirs, length)
     assert ours._fast is not None
     got = ours(TEXTS)
     for i, text in enumerate(TEXTS):
@@ -50,7 +50,7 @@ def test_ids_are_paddlenlps(vocabulary, kind, lower, length):
 
 
 def test_the_fast_path_is_really_taken(vocabulary):
-    tokenizer = TextTokenizer(ErnieTokenizer(vocabulary), 32)
+    tokenizer = PaddlenlpTokenizer(ErnieTokenizer(vocabulary), 32)
     tokenizer._fast.split_in_python = lambda text: pytest.fail(f"slow for {text!r}")
     assert len(tokenizer(["我的银行卡，丢了！APP 打不开 ￥100", "退款？"])) == 2
     with pytest.raises(pytest.fail.Exception):
@@ -82,12 +82,12 @@ def test_every_character_splits_in_python_as_in_paddlenlp(vocabulary, lower):
 @given(text=st.text(max_size=80), length=st.integers(3, 40))
 def test_any_text_has_paddlenlps_ids(vocabulary, text, length):
     theirs = loaded(ErnieTokenizer, vocabulary)
-    assert TextTokenizer(theirs, length)([text]).flat.tolist() == theirs(
+    assert PaddlenlpTokenizer(theirs, length)([text]).flat.tolist() == theirs(
         text, max_length=length, truncation=True)["input_ids"]
 
 
 def test_texts_that_reach_the_maximum_are_counted(vocabulary):
-    tokenizer = TextTokenizer(ErnieTokenizer(vocabulary), 6)
+    tokenizer = PaddlenlpTokenizer(ErnieTokenizer(vocabulary), 6)
     tokenizer(["很长很", "很长很长", "很长" * 9, ""])
     tokenizer(["很长" * 9])
     assert tokenizer.cut == 3
@@ -99,7 +99,7 @@ def test_other_tokenizers_take_their_own_path(vocabulary):
             return list(text.replace(" ", ""))
 
     theirs = Mine(vocabulary)
-    ours = TextTokenizer(theirs, 16)
+    ours = PaddlenlpTokenizer(theirs, 16)
     assert ours._fast is None
     got = ours(["银行 卡"])
     assert got.flat.tolist() == theirs("银行 卡")["input_ids"]
@@ -109,7 +109,7 @@ def test_no_texts():
     class Nothing:
         pad_token_id = 0
 
-    assert len(TextTokenizer(Nothing(), 8)([])) == 0
+    assert len(PaddlenlpTokenizer(Nothing(), 8)([])) == 0
 
 
 def test_vocabulary_is_the_same_each_time():
@@ -120,5 +120,5 @@ def test_vocabulary_is_the_same_each_time():
 
 
 def test_ragged_types(vocabulary):
-    got = TextTokenizer(ErnieTokenizer(vocabulary), 16)(["银行", "卡"])
+    got = PaddlenlpTokenizer(ErnieTokenizer(vocabulary), 16)(["银行", "卡"])
     assert got.flat.dtype == np.int32 and got.starts.tolist()[0] == 0

@@ -12,6 +12,7 @@ from typing import Any
 from paddle import nn
 
 from models import loading
+from models.settings import EncoderSettings
 from models.weights.state_files import read_state
 from semindex import runtime
 from semindex.errors import UserError
@@ -23,8 +24,10 @@ from training.step import Step
 
 # Of the schedule, what decides the weights.
 SAME = ("gradient_accumulation_steps", "seed", "learning_rate", "weight_decay", "warmup_proportion", "warmup_steps",
-        "max_grad_norm", "precision", "optimizer")
-EARLIER = {"warmup_steps": 0}  # what checkpoints of before there was a choice were made with
+        "max_grad_norm", "precision", "optimizer", "freeze_embeddings", "freeze_layers", "layer_decay")
+# What checkpoints of before there was a choice were made with.
+EARLIER: dict[str, Any] = {"warmup_steps": 0, "freeze_embeddings": False, "freeze_layers": 0, "layer_decay": 1.0} | {
+    f"encoder's {name}": value for name, value in asdict(EncoderSettings("")).items()}
 
 
 FIELDS = {"step": whole(0, 2**40), "best": real(-1e30, 1e30).or_none(), "waited": whole(0, 2**40)}
@@ -47,7 +50,7 @@ class Run:
         """Make the directory, and go on from its latest checkpoint where --resume says so."""
         step, schedule = self.step, self.step.schedule
         parameters = [*step.model.parameters(), *step.head.parameters()]
-        size = 12 * sum(p.size for p in parameters)  # weights and two moments, 4 bytes each
+        size = sum((4 if p.stop_gradient else 12) * p.size for p in parameters)  # weights and two moments of 4 bytes
         runtime.on_rank_0(lambda: self.checkpoints.prepare(schedule.resume, schedule.overwrite, size))
         if schedule.resume:
             self.resume()

@@ -23,6 +23,9 @@ class Schedule:
     save_steps: int = 10000
     eval_steps: int = 0
     keep_checkpoints: int = 0
+    freeze_embeddings: bool = False
+    freeze_layers: int = 0
+    layer_decay: float = 1.0
     use_gradient_cache: bool = False
     use_recompute: bool = False
     best_metric: str | None = None

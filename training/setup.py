@@ -96,7 +96,7 @@ def dealing(args: argparse.Namespace, model: SemanticIndex, tokenizer: TextToken
 def training_set(args: argparse.Namespace, samples: list[list[str]], model: SemanticIndex,
                  tokenizer: TextTokenizer) -> TrainingSet:
     """Tokenise the samples and say how many are false negatives of one another."""
-    data = TrainingSet.from_samples(samples, tokenizer, args.batch_size,
+    data = TrainingSet.from_samples(samples, tokenizer, args.batch_size, prompts=model.settings.prompts,
                                     **dealing(args, model, tokenizer, max(2, len(samples[0]))))
     shared = data.shared_texts()
     if shared:

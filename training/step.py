@@ -14,6 +14,7 @@ from models.semantic_index import SemanticIndex
 from semindex import runtime
 from semindex.errors import UserError
 from training import gradient_cache
+from training.freezing import choose_parameters
 from training.parallel import gather_vectors, start_alike, sum_gradients
 from training.schedule import Schedule
 
@@ -66,6 +67,7 @@ class Step:
         if head.uses_labels and data.labels is None:
             raise ValueError(f"the head {head.name} reads labels, and the samples carry none: TrainingSet(labels=...)")
         start_alike(head)
+        choose_parameters(model, schedule)
         self._make_optimizer(total)
         if schedule.use_recompute:
             recompute_layers(model)

@@ -15,7 +15,7 @@ from typing import Any
 # In a clone the library is two directories up; where the wheel is installed, that one is taken.
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 from semindex.cli import Parser, number, positive_int, run
-from semindex.flags import add_bad_lines
+from semindex.flags import add_bad_lines, add_side
 
 SAMPLE = [["信用卡丢了怎么挂失", "卡找不到了想先停用"], ["信用卡丢了怎么挂失", "怎么查快递到哪了"]]
 
@@ -43,6 +43,7 @@ def parser() -> Parser:
                         help="int8 runs in onnxruntime, for a directory exported with --format int8 [fp32]")
     parser.add_argument("--cpu_threads", type=number(int, 1, 1024, "a whole number from 1 to 1024"),
                         default=os.cpu_count() or 1, metavar="N", help="[all cores]")
+    add_side(parser)
     parser.add_argument("--trust_files", action="store_true", help="do not compare the checksums of --model_dir")
     add_bad_lines(parser)
     parser.reads("model_dir", "text_file", "text_pair_file")
@@ -73,6 +74,7 @@ def main() -> None:
     from semindex import runtime
     from semindex.encode.exported import Predictor
     from semindex.encode.pairs import DOT, pair_cosines
+    from semindex.encode.text_encoder import chosen_side
     from semindex.encode.vector_file import save_vectors
     from semindex.files import atomic_file
     from semindex.text.aligned import WINDOW, aligned_results, aligned_rows
@@ -96,7 +98,7 @@ def main() -> None:
     if (sample or first) and predictor.similarity == "dot":
         runtime.warn(DOT)
     if texts:
-        vectors = predictor(texts)
+        vectors = predictor.side(chosen_side(args.side, predictor.prompts))(texts)
         if file:
             save_vectors(file, vectors, np.arange(len(vectors)))
         else:
@@ -104,11 +106,11 @@ def main() -> None:
             with np.printoptions(threshold=sys.maxsize, linewidth=120):
                 print(vectors, file=out)
     if sample:
-        print(pair_cosines(predictor, SAMPLE, predictor).tolist(), file=out)
+        print(pair_cosines(predictor, SAMPLE, alone=True).tolist(), file=out)
     elif first:
         with atomic_file(file) if file else contextlib.nullcontext(out) as lines_out:
             for block in aligned_results(itertools.chain(first, rows),
-                                         lambda pairs: pair_cosines(predictor, pairs, predictor)):
+                                         lambda pairs: pair_cosines(predictor, pairs, alone=True)):
                 lines_out.write(block)
                 lines_out.flush()
     if predictor.cut:

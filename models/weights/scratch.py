@@ -8,12 +8,14 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from models.weights import Pretrained
 from models.weights.paddlenlp import quiet
 from semindex.errors import UserError
 from semindex.runtime import say
+from semindex.text.paddlenlp_tokenizer import PaddlenlpTokenizer
 
 SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"]
 VOCABULARY = 30_000
@@ -98,4 +100,4 @@ def load(name: str, dropout: float | None, texts: Iterable[str]) -> Pretrained:
     encoder, tokenizer = build(name, texts, dropout)
     say(f"{name}: random weights, NOT pretrained; vocabulary of {len(tokenizer.vocab)} from the training texts")
     # An untrained pooler and [CLS] say nothing of the text, the mean over its tokens does.
-    return Pretrained(encoder, tokenizer, {"pooling": "mean"})
+    return Pretrained(encoder, partial(PaddlenlpTokenizer, tokenizer), {"pooling": "mean"})

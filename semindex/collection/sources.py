@@ -122,6 +122,7 @@ def set_lengths(sources: Sources, args: argparse.Namespace, settings: Any) -> No
     settings.max_chunks = args.max_chunks or settings.max_chunks
     settings.max_query_length = args.max_query_length or settings.max_query_length or min(64, settings.max_seq_length)
     sources.lengths, sources.chunks = (settings.max_seq_length, settings.max_query_length), settings.max_chunks
+    sources.prompts = settings.prompts
 
 
 def vocabulary_texts(sources: Sources) -> Iterable[str]:

@@ -12,12 +12,14 @@ from typing import BinaryIO
 import numpy as np
 
 from semindex import manifest
+from semindex.collection.passages import Splitter
 from semindex.directories import atomic_directory, check_replaceable
 from semindex.encode.encoder import tokens_ahead
 from semindex.errors import UserError
 from semindex.fields import list_of, read_fields, text, whole
 from semindex.runtime import on_rank_0, say, warn
 from semindex.text.corpus import TextFile
+from semindex.text.prompts import NO_PROMPTS, Prompts
 from semindex.text.ragged import Ragged
 from semindex.text.tokenizer import TextTokenizer
 
@@ -27,7 +29,8 @@ FILES = ("tokens.bin", "starts.npy", "owner.npy", "groups.npy", "qrels.npy", "do
 _COUNT = whole(0, 2**40)
 FIELDS = {"key": text(), "documents": _COUNT, "passages": _COUNT, "queries": _COUNT, "training": _COUNT,
           "chunks": whole(1, 2**40), "format": whole(1, 2**31).optional(),
-          "lengths": list_of(_COUNT).optional(), "vocabulary": text().optional()}
+          "lengths": list_of(_COUNT).optional(), "vocabulary": text().optional(),
+          "prompts": list_of(text()).optional()}
 WINDOW = 4096  # documents tokenised at once
 
 
@@ -37,7 +40,7 @@ class About:
 
     documents without any text have no passage; training: how many of the queries, the first ones, are for training.
     lengths: tokens of a passage and of a query; vocabulary: SHA-256 of the tokenizer's; both empty in collections of
-    before they were noted.
+    before they were noted. prompts: see Prompts.identity.
     """
 
     key: str
@@ -49,6 +52,7 @@ class About:
     format: int = FORMAT
     lengths: list[int] = field(default_factory=list)
     vocabulary: str = ""
+    prompts: list[str] = field(default_factory=list)
 
 
 class Collection:
@@ -73,8 +77,11 @@ class Collection:
         # passages of document d: first_passage[d] to first_passage[d + 1]
         self.first_passage: np.ndarray = np.asarray(np.searchsorted(self.owner, np.arange(about.documents + 1)))
 
-    def check_tokenizer(self, tokenizer: TextTokenizer, encoder: str) -> None:
-        """Raise UserError where the tokens are not those of an encoder's tokenizer: other words to it, or none."""
+    def check_tokenizer(self, tokenizer: TextTokenizer, prompts: Prompts, encoder: str) -> None:
+        """Raise UserError where the tokens are not those of an encoder's tokenizer and prompts: other words to it."""
+        if self.about.prompts != prompts.identity():
+            raise UserError(f"{self.directory}: tokenised with the prompts {self.about.prompts}, {encoder} has "
+                            f"{prompts.identity()}; give the collection of this encoder's training")
         if not self.about.vocabulary:
             warn(f"{self.directory}: does not say with which tokenizer it was made; whether it is that of {encoder} "
                  "cannot be checked")
@@ -113,7 +120,8 @@ class Sources:
 
     documents: streams (id, text) anew, its argument stands between the parts of a text that has several.
     judgements: (query id, document id, grade). lengths: tokens of a passage and of a query; chunks: passages a
-    document at most, 1 is FirstP. origin: whatever changes when the texts do, as the checksums of their files.
+    document at most, 1 is FirstP; each begins with the passage's prompt. origin: whatever changes when the texts do, as
+    the checksums of their files.
     """
 
     documents: Callable[[str], Iterable[tuple[str, str]]]
@@ -123,28 +131,7 @@ class Sources:
     lengths: tuple[int, int]
     chunks: int
     origin: str
-
-
-def split_long(tokens: Ragged, length: int, chunks: int) -> tuple[Ragged, np.ndarray]:
-    """Cut texts of up to chunks * (length - 2) tokens between their first and last one into passages.
-
-    Each passage has the first and last token ([CLS] and [SEP]) of its text. Texts of no token in between have no
-    passage. Returns the passages and how many each text has, int64 [texts].
-    """
-    inner = tokens.lengths - 2
-    counts = np.minimum(-(-np.maximum(inner, 0) // (length - 2)), chunks)
-    text = np.repeat(np.arange(len(tokens)), counts)
-    number = np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)
-    sizes = np.minimum(length - 2, inner[text] - number * (length - 2))
-    starts = np.concatenate([[0], np.cumsum(sizes + 2)])
-    flat = np.empty(starts[-1], np.int32)
-    flat[starts[:-1]] = tokens.flat[tokens.starts[text]]
-    flat[starts[1:] - 1] = tokens.flat[tokens.starts[text + 1] - 1]
-    offset = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    step = np.arange(sizes.sum()) - offset
-    source = np.repeat(tokens.starts[text] + 1 + number * (length - 2), sizes) + step
-    flat[np.repeat(starts[:-1] + 1, sizes) + step] = tokens.flat[source]
-    return Ragged(flat, starts), counts
+    prompts: Prompts = NO_PROMPTS
 
 
 def _digest(text: str) -> int:
@@ -152,7 +139,7 @@ def _digest(text: str) -> int:
 
 
 def _vocabulary(tokenizer: TextTokenizer) -> str:
-    return json.dumps([tokenizer.tokenizer.get_vocab(), tokenizer.lowercase, tokenizer.separator], sort_keys=True)
+    return json.dumps([*tokenizer.identity(), tokenizer.separator], sort_keys=True)
 
 
 def vocabulary_digest(tokenizer: TextTokenizer) -> str:
@@ -162,7 +149,8 @@ def vocabulary_digest(tokenizer: TextTokenizer) -> str:
 
 def key_of(sources: Sources, tokenizer: TextTokenizer) -> str:
     """Return a SHA-256 over all that decides the arrays."""
-    parts = (sources.origin, sources.training, sources.lengths, sources.chunks, _vocabulary(tokenizer), FORMAT)
+    parts = (sources.origin, sources.training, sources.lengths, sources.chunks, _vocabulary(tokenizer), FORMAT,
+             *sources.prompts.identity())
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -217,8 +205,8 @@ def build(directory: str, sources: Sources, tokenizer: TextTokenizer) -> bool:
 
 def _write(directory: str, sources: Sources, tokenizer: TextTokenizer, key: str) -> About:
     length, query_length = sources.lengths
-    whole = TextTokenizer(tokenizer.tokenizer, sources.chunks * (length - 2) + 2)
-    short = TextTokenizer(tokenizer.tokenizer, query_length)
+    splitter = Splitter(tokenizer, sources.prompts.of("passage"), length, sources.chunks)
+    short = tokenizer.with_length(query_length).prompted(sources.prompts.of("query"))
     wanted = {document for _, document, _ in sources.judgements}
     numbers: dict[str, int] = {}
     lengths, owners = array.array("q"), array.array("i")
@@ -243,8 +231,8 @@ def _write(directory: str, sources: Sources, tokenizer: TextTokenizer, key: str)
                 yield [text for _, text in window]
 
         documents = 0
-        for tokens in tokens_ahead(windows(sources.documents(tokenizer.separator), ids), whole):
-            parts, counts = split_long(tokens, length, sources.chunks)
+        for tokens in tokens_ahead(windows(sources.documents(tokenizer.separator), ids), splitter.tokenizer):
+            parts, counts = splitter.split(tokens)
             parts.flat.tofile(flat)
             lengths.frombytes(parts.lengths.astype(np.int64).tobytes())
             owner = np.repeat(np.arange(documents, documents + len(counts), dtype=np.int32), counts)
@@ -274,7 +262,7 @@ def _write(directory: str, sources: Sources, tokenizer: TextTokenizer, key: str)
                          ("owner", owner), ("groups", groups.reshape(-1).astype(np.int32)), ("qrels", qrels)):
         np.save(path(f"{name}.npy"), values)
     return About(key, documents, len(owner), len(sources.queries), sources.training, sources.chunks, FORMAT,
-                 list(sources.lengths), vocabulary_digest(tokenizer))
+                 list(sources.lengths), vocabulary_digest(tokenizer), sources.prompts.identity())
 
 
 def prepare(directory: str, sources: Sources, tokenizer: TextTokenizer) -> Collection:

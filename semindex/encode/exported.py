@@ -2,10 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from semindex import manifest
 from semindex.encode.engines import INT8, ONNX, onnx_engine, paddle_engine
@@ -13,7 +10,10 @@ from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
 from semindex.fields import check_fields, fault, file_name, list_of, object_of, one_of, read_fields, text, truth, whole
 from semindex.text import plain_pickle
-from semindex.text.ragged import Ragged
+from semindex.text.paddlenlp_tokenizer import PaddlenlpTokenizer
+from semindex.text.prompts import Prompts
+from semindex.text.tokenizer import TextTokenizer
+from semindex.text.tokenizer_file import FileTokenizer
 from semindex.text.wordpiece import Vocabulary, WordPiece
 
 SETTINGS = "semantic_index.json"
@@ -22,13 +22,15 @@ SIMILARITY = one_of("cosine", "dot").optional()
 FIELDS = {
     "similarity": SIMILARITY, "dimension": whole(1, 65_536), "max_seq_length": whole(3, 8192),
     "max_position_embeddings": whole(3, 1_000_000),
-    "tokenizer": object_of({"kind": one_of("wordpiece", "paddlenlp")}, others=True),
+    "prompts": object_of({"query": text(), "passage": text(), "query_on_both": truth()}).optional(),
+    "tokenizer": object_of({"kind": one_of("wordpiece", "tokenizer.json", "paddlenlp")}, others=True),
 }
 WORDPIECE = {
     "kind": text(), "vocabulary": file_name(),
     "settings": object_of({"lowercase": truth(), "special": list_of(text())}
                           | {name: text() for name in ("unk", "cls", "sep", "pad")}),
 }
+TOKENIZER_FILE = {"kind": text(), "file": file_name(), "pad_id": whole(0, 10_000_000)}
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
@@ -60,9 +62,11 @@ def _check_fields(path: str, content: dict[str, Any]) -> None:
     """Raise UserError that names the field of a manifest that is wrong."""
     check_fields(path, content, FIELDS, others=True, advice=ADVICE)
     about, longest = content["tokenizer"], content["max_position_embeddings"]
-    wrong = fault(about, WORDPIECE, False) if about["kind"] == "wordpiece" else ""
-    if not wrong and about["kind"] == "wordpiece" and about["vocabulary"] not in content["files"]:
-        wrong = f"vocabulary is {about['vocabulary']}, expected one of the files"
+    fields, key = {"wordpiece": (WORDPIECE, "vocabulary"), "tokenizer.json": (TOKENIZER_FILE, "file")}.get(
+        about["kind"], ({}, ""))
+    wrong = fault(about, fields, not fields)
+    if not wrong and key and about[key] not in content["files"]:
+        wrong = f"{key} is {about[key]}, expected one of the files"
     if wrong:
         raise UserError(f"{path}: tokenizer: {wrong}; {ADVICE}")
     if content["max_seq_length"] > longest:
@@ -70,35 +74,30 @@ def _check_fields(path: str, content: dict[str, Any]) -> None:
                         f"max_position_embeddings, {longest}; {ADVICE}")
 
 
-def load_tokenizer(model_dir: str, content: dict[str, Any], max_seq_length: int) -> Any:
-    """Return a callable from texts to Ragged ids, with pad_id and cut."""
+def load_tokenizer(model_dir: str, content: dict[str, Any], max_seq_length: int) -> TextTokenizer:
+    """Return the tokenizer of an exported directory."""
     about = content["tokenizer"]
     if about["kind"] == "wordpiece":
         with open(os.path.join(model_dir, about["vocabulary"]), encoding="utf-8") as file:
             ids = json.load(file)
         return WordPiece(Vocabulary(ids, **about["settings"]), max_seq_length)
-    return _PaddlenlpTokenizer(model_dir, max_seq_length)
+    if about["kind"] == "tokenizer.json":
+        path = os.path.join(model_dir, about["file"])
+        with open(path, encoding="utf-8") as file:
+            return FileTokenizer(file.read(), max_seq_length, about["pad_id"], where=path)
+    return _by_paddlenlp(model_dir, max_seq_length)
 
 
-class _PaddlenlpTokenizer:
-    """For encoders whose tokenizer is no WordPiece: paddlenlp's own, if it is installed."""
-
-    def __init__(self, model_dir: str, max_length: int) -> None:
-        try:
-            from paddlenlp.transformers import AutoTokenizer
-            from paddlenlp.transformers.ernie import tokenizer
-        except ImportError:
-            raise UserError(f"{model_dir}: its tokenizer is no WordPiece and needs paddlenlp, "
-                            "which is not installed") from None
-        tokenizer.pickle = plain_pickle  # one tokenizer's dictionary is a pickle
-        self.tokenizer = AutoTokenizer.from_pretrained(os.path.abspath(model_dir))
-        self.pad_id, self.max_length, self.cut = self.tokenizer.pad_token_id, max_length, 0
-
-    def __call__(self, texts: Sequence[str]) -> Ragged:
-        rows = [self.tokenizer(text, max_length=self.max_length, truncation=True)["input_ids"] for text in texts]
-        starts = np.cumsum([0, *map(len, rows)])
-        self.cut += sum(len(row) >= self.max_length for row in rows)
-        return Ragged(np.array([i for row in rows for i in row], np.int32), starts)
+def _by_paddlenlp(model_dir: str, max_seq_length: int) -> TextTokenizer:
+    """Return the tokenizer of an encoder that has neither WordPiece nor tokenizer.json, if paddlenlp is installed."""
+    try:
+        from paddlenlp.transformers import AutoTokenizer
+        from paddlenlp.transformers.ernie import tokenizer
+    except ImportError:
+        raise UserError(f"{model_dir}: its tokenizer is no WordPiece and needs paddlenlp, "
+                        "which is not installed") from None
+    tokenizer.pickle = plain_pickle  # one tokenizer's dictionary is a pickle
+    return PaddlenlpTokenizer(AutoTokenizer.from_pretrained(os.path.abspath(model_dir)), max_seq_length)
 
 
 class Predictor(TextEncoder):
@@ -127,4 +126,4 @@ class Predictor(TextEncoder):
         else:
             run = paddle_engine(model_dir, device, precision, threads)
         super().__init__(run, tokenizer, content["dimension"], batch_size,
-                         similarity=similarity_of(model_dir, content))
+                         similarity=similarity_of(model_dir, content), prompts=Prompts(**content.get("prompts", {})))

@@ -1,6 +1,6 @@
 """Cosines of pairs of texts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,16 +21,22 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.clip(products / np.maximum(lengths, np.float32(1e-30)), -1, 1)
 
 
-def pair_cosines(encoder: TextEncoder, pairs: Sequence[Sequence[str]],
-                 run: Callable[[list[str]], np.ndarray] | None = None) -> np.ndarray:
-    """Return the cosine of the first two texts of each pair, float32 [pairs]; no rows off rank 0.
+def pair_cosines(encoder: TextEncoder, pairs: Sequence[Sequence[str]], alone: bool = False) -> np.ndarray:
+    """Return the cosine of the first two texts of each pair, a query and a passage, float32 [pairs].
 
-    A text is encoded once, however often it stands in the pairs. run: from texts to vectors; where left out, the
-    processes share the work, and every one must call it with the same pairs.
+    A text is encoded once a side, however often it stands in the pairs; once for both where their prompts are equal.
+    The processes share the work, and every one must call it with the same pairs; no rows off rank 0. alone: this
+    process encodes by itself.
     """
-    places: dict[str, int] = {}
-    rows = np.array([[places.setdefault(text, len(places)) for text in pair[:2]] for pair in pairs], np.int64)
-    vectors = run(list(places)) if run else encode(encoder, list(places), "encode pairs")
-    if not len(vectors):
+    sides = ("query", "passage") if encoder.prompts.differ else ("query", "query")
+    places: dict[str, dict[str, int]] = {side: {} for side in sides}
+    rows = np.array([[places[side].setdefault(text, len(places[side])) for side, text in zip(sides, pair)]
+                     for pair in pairs], np.int64)
+    vectors = {}
+    for side, texts in places.items():
+        own = encoder.side(side)
+        vectors[side] = own(list(texts)) if alone else encode(own, list(texts), "encode pairs")
+    if not len(vectors["query"]):
         return np.empty(0, np.float32)
-    return cosines(vectors[rows[:, 0]], vectors[rows[:, 1]])
+    left, right = (vectors[side][rows[:, column]] for column, side in enumerate(sides))
+    return cosines(left, right)

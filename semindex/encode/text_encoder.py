@@ -1,12 +1,15 @@
 """Texts to vectors, whatever engine computes them: batches of similar length, as many texts as a budget allows."""
 
+import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
+from semindex.runtime import warn
+from semindex.text.prompts import NO_PROMPTS, Prompts
 from semindex.text.ragged import Ragged, by_length
+from semindex.text.tokenizer import TextTokenizer
 
 # Tokens a batch on a CPU, padding included. More gain nothing there and leave its caches: docs/performance.md.
 BUDGET = 1024
@@ -16,18 +19,27 @@ class TextEncoder:
     """Callable from texts to vectors.
 
     run: the engine, from ids, int64 [texts, tokens], to vectors, float32 [texts, dimension]. tokenizer: from texts to
-    Ragged, with pad_id, max_length and cut. batch_size: texts a batch; None: as many as `budget` tokens hold.
+    Ragged. batch_size: texts a batch; None: as many as `budget` tokens hold.
     workers: batches at once, for an engine that may be called by several threads: a batch on each core takes less
     time than all cores on one batch after the other, whose small products they cannot share evenly. similarity: cosine,
-    of unit vectors; or dot, of vectors of any length.
+    of unit vectors; or dot, of vectors of any length. prompts: see side.
     """
 
-    def __init__(self, run: Callable[[np.ndarray], np.ndarray], tokenizer: Any, dimension: int,
+    def __init__(self, run: Callable[[np.ndarray], np.ndarray], tokenizer: TextTokenizer, dimension: int,
                  batch_size: int | None = None, budget: int = BUDGET, workers: int = 1,
-                 similarity: str = "cosine") -> None:
+                 similarity: str = "cosine", prompts: Prompts = NO_PROMPTS) -> None:
         self.run, self.tokenizer, self.dimension = run, tokenizer, dimension
         self.batch_size, self.budget, self.workers = batch_size, budget, workers
-        self.similarity = similarity
+        self.similarity, self.prompts = similarity, prompts
+
+    def side(self, side: str) -> "TextEncoder":
+        """Return the encoder of the texts of a side, query or passage: this one with the side's prompt."""
+        tokenizer = self.tokenizer.prompted(self.prompts.of(side))
+        if tokenizer is self.tokenizer:
+            return self
+        other = copy.copy(self)
+        other.tokenizer = tokenizer
+        return other
 
     @property
     def cut(self) -> int:
@@ -60,3 +72,11 @@ class TextEncoder:
             for rows in batches:
                 encode(rows)
         return vectors
+
+
+def chosen_side(side: str | None, prompts: Prompts) -> str:
+    """Return the side that texts are encoded as: what --as says, else query, with a warning where it matters."""
+    if side is None and prompts.differ:
+        warn(f"the texts are encoded as queries ({prompts.of('query')!r} before each); --as passage for those of a "
+             "corpus, --as query to say so")
+    return side or "query"

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,8 +38,8 @@ class RecallEvaluator:
     def __call__(self, encoder: TextEncoder) -> dict[str, float]:
         """Return {'recall@1': percent, ..., 'mrr@10': percent}; prints the recipe's lines."""
         runtime.say("evaluating")
-        texts = encode(encoder, self.corpus, "encode corpus")
-        queries = encode(encoder, self.queries, "encode queries")
+        texts = encode(encoder.side("passage"), self.corpus, "encode corpus")
+        queries = encode(encoder.side("query"), self.queries, "encode queries")
         return runtime.on_rank_0(lambda: self._measure(texts, queries, encoder))
 
     def _measure(self, texts: np.ndarray, queries: np.ndarray, encoder: TextEncoder) -> dict[str, float]:
@@ -57,11 +57,11 @@ class RecallEvaluator:
         return result | {"mrr@10": percent(mrr_at(hits, 10))}
 
 
-def recall_of_vectors(pairs: Sequence[Sequence[str]], corpus: Corpus,
-                      vectors_of: Callable[[Sequence[str]], np.ndarray]) -> dict[str, float]:
-    """Return {'recall@1': percent, ...} of exact search. vectors_of: from texts to unit vectors, float32."""
+def recall_of_encoder(pairs: Sequence[Sequence[str]], corpus: Corpus, encoder: TextEncoder) -> dict[str, float]:
+    """Return {'recall@1': percent, ...} of exact search."""
     positives = group_pairs(pairs)
-    ids, scores = ExactIndex.build(vectors_of(corpus.slice(0, len(corpus)))).search(vectors_of(list(positives)), 50)
+    passages = encoder.side("passage")(corpus.slice(0, len(corpus)))
+    ids, scores = ExactIndex.build(passages).search(encoder.side("query")(list(positives)), 50)
     found = ranked(list(positives), ids, scores, corpus)
     return recalls([hit_ranks(query, [text for text, _ in row], positives[query])
                             for query, row in found], 50)

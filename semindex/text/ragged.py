@@ -26,6 +26,11 @@ class Ragged:
         starts = np.asarray(self.starts[start : stop + 1])
         return Ragged(self.flat[starts[0] : starts[-1]], starts - starts[0])
 
+    def followed_by(self, other: "Ragged") -> "Ragged":
+        """Return these texts and then those of another one."""
+        return Ragged(np.concatenate([self.flat, other.flat]),
+                      np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]))
+
     def pad(self, rows: np.ndarray, pad_id: int) -> np.ndarray:
         """Return the ids of some texts, int64 [len(rows), longest of them], padded on the right."""
         lengths = self.starts[rows + 1] - self.starts[rows]

@@ -1,68 +1,77 @@
-"""Texts to token ids in batches: the Rust tokenizers library where it gives paddlenlp's very ids, else paddlenlp."""
+"""Texts to token ids in batches: what every tokenizer here offers, and the one around paddlenlp's."""
 
+import copy
 import itertools
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from semindex.text.ragged import Ragged
-from semindex.text.wordpiece import Vocabulary, WordPiece
 
 
-def vocabulary_of(tokenizer: Any) -> Vocabulary | None:
-    """Return what WordPiece needs to know of a paddlenlp tokenizer, None for one that splits in ways of its own."""
-    # Subclasses may do so: only the two classes that were compared take the fast path.
-    if type(tokenizer).__name__ not in ("BertTokenizer", "ErnieTokenizer"):
-        return None
-    basic = tokenizer.basic_tokenizer
-    standard = (basic.tokenize_chinese_chars and basic.strip_accents is None and not tokenizer.added_tokens_encoder
-                and getattr(tokenizer, "do_basic_tokenize", True))
-    if not standard:
-        return None
-    return Vocabulary(dict(tokenizer.vocab.token_to_idx), basic.do_lower_case, tokenizer.unk_token,
-                      tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token,
-                      list(tokenizer.unique_no_split_tokens))
+class _Count:
+    """A number that threads add to."""
+
+    def __init__(self) -> None:
+        self.value, self._lock = 0, threading.Lock()
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self.value += number
 
 
 class TextTokenizer:
     """Callable from a sequence of texts to Ragged int32 ids, special tokens included, cut at max_seq_length.
 
-    tokenizer: a paddlenlp tokenizer; its ids are given for every text, whichever path a text takes.
+    pad_id: of the padding token. prompt: stands before every text. separator: what stands between the parts of a text,
+    as [SEP]; inside a text it is the special token. Threads may share one.
     """
 
-    def __init__(self, tokenizer: Any, max_seq_length: int) -> None:
-        self.tokenizer, self.max_seq_length = tokenizer, max_seq_length
-        self.pad_id: int = tokenizer.pad_token_id
-        self.vocabulary = vocabulary_of(tokenizer)
-        self._fast = WordPiece(self.vocabulary, max_seq_length) if self.vocabulary else None
-        self._cut = 0
+    separator = ""
 
-    @property
-    def lowercase(self) -> bool:
-        """Whether texts lose their case."""
-        return bool(getattr(self.tokenizer, "do_lower_case", False))
+    def __init__(self, max_seq_length: int, pad_id: int) -> None:
+        self.max_seq_length, self.pad_id, self.prompt = max_seq_length, pad_id, ""
+        self._cut = _Count()
 
-    @property
-    def separator(self) -> str:
-        """What stands between the parts of a text, as [SEP]; inside a text it is the special token."""
-        return str(self.tokenizer.sep_token)
+    def ids(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        """Return the ids of each text, special tokens included, cut at max_seq_length."""
+        raise NotImplementedError
+
+    def with_length(self, max_seq_length: int) -> "TextTokenizer":
+        """Return the same tokenizer for texts of another length."""
+        raise NotImplementedError
+
+    def identity(self) -> list[Any]:
+        """Return what decides the ids of a text, but for max_seq_length and prompt, as JSON can hold it."""
+        raise NotImplementedError
+
+    def save(self, directory: str) -> None:
+        """Write the tokenizer's files into a checkpoint."""
+        raise NotImplementedError
+
+    def export(self, directory: str) -> dict[str, Any]:
+        """Write the tokenizer's files into an exported directory; return what its manifest says of them."""
+        raise NotImplementedError
+
+    def prompted(self, prompt: str) -> "TextTokenizer":
+        """Return the same tokenizer with a prompt before every text; both count the texts that are cut together."""
+        if prompt == self.prompt:
+            return self
+        other = copy.copy(self)
+        other.prompt = prompt
+        return other
 
     @property
     def cut(self) -> int:
         """Texts seen so far that were as long as max_seq_length or longer."""
-        return self._fast.cut if self._fast else self._cut
+        return self._cut.value
 
     def __call__(self, texts: Sequence[str]) -> Ragged:
-        """Tokenise; an empty text gives the special tokens alone."""
-        if self._fast is not None:
-            return self._fast(texts)
-        ids = [self.tokenizer(text, max_length=self.max_seq_length, truncation=True)["input_ids"] for text in texts]
+        """Tokenise; an empty text gives the special tokens alone, and the prompt."""
+        ids = self.ids([self.prompt + text for text in texts] if self.prompt else texts)
         starts = np.zeros(len(ids) + 1, np.int64)
         np.cumsum([len(row) for row in ids], out=starts[1:])
-        self._cut += int((np.diff(starts) >= self.max_seq_length).sum())
+        self._cut.add(int((np.diff(starts) >= self.max_seq_length).sum()))
         return Ragged(np.fromiter(itertools.chain.from_iterable(ids), np.int32, starts[-1]), starts)
-
-    def save(self, directory: str) -> None:
-        """Write the tokenizer's files as paddlenlp reads them."""
-        self.tokenizer.save_pretrained(directory)

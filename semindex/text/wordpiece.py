@@ -1,16 +1,16 @@
 """BERT's and ERNIE's WordPiece by the Rust tokenizers library, with the very ids of paddlenlp's tokenizers."""
 
-import itertools
+import json
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
+from semindex.text.tokenizer import TextTokenizer
 
-from semindex.text.ragged import Ragged
-
+VOCABULARY = "vocabulary.json"  # of an exported directory
 # Characters that the Rust and the Python splitting treat alike. tests/test_tokenizer.py tries every one of them;
 # outside they differ here and there (the Unicode tables are of different years), so such texts, emoji of the
 # last years or Indic scripts for example, are split in Python.
@@ -63,18 +63,15 @@ def _stands_alone(c: str) -> bool:
     return ascii_mark or unicodedata.category(c)[0] in "PS" or c in SET_APART
 
 
-class WordPiece:
-    """Callable from a sequence of texts to Ragged int32 ids, special tokens included, cut at max_length.
+class WordPiece(TextTokenizer):
+    """BERT's and ERNIE's tokenizer, see TextTokenizer."""
 
-    cut: how many of the texts seen so far were that long or longer.
-    """
-
-    def __init__(self, vocabulary: Vocabulary, max_length: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, max_seq_length: int) -> None:
         from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-        self.vocabulary, self.max_length, self.cut = vocabulary, max_length, 0
+        super().__init__(max_seq_length, vocabulary.ids[vocabulary.pad])
+        self.vocabulary, self.separator = vocabulary, vocabulary.sep
         ids = vocabulary.ids
-        self.pad_id = ids[vocabulary.pad]
 
         def tokenizer() -> Any:
             return Tokenizer(models.WordPiece(ids, unk_token=vocabulary.unk, max_input_chars_per_word=100))
@@ -86,23 +83,24 @@ class WordPiece:
         self.rust.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), symbols])
         ends = (vocabulary.sep, ids[vocabulary.sep]), (vocabulary.cls, ids[vocabulary.cls])
         self.rust.post_processor = processors.BertProcessing(*ends)
-        self.rust.enable_truncation(max_length)
+        self.rust.enable_truncation(max_seq_length)
         self.words = tokenizer()  # of words that are split already
         special = "|".join(re.escape(token) for token in sorted(vocabulary.special, key=len, reverse=True))
         self.special = re.compile(f"({special})") if special else None
         self.unusual = re.compile(f"[^{PLAIN}\n]" + (f"|{special}" if special else ""))
 
-    def __call__(self, texts: Sequence[str]) -> Ragged:
-        """Tokenise; an empty text gives the special tokens alone."""
+    def with_length(self, max_seq_length: int) -> "WordPiece":
+        """See TextTokenizer."""
+        return WordPiece(self.vocabulary, max_seq_length)
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """See TextTokenizer."""
         ids = [encoding.ids for encoding in self.rust.encode_batch_fast(texts)]
         if self.unusual.search("\n".join(texts)):
             for i, text in enumerate(texts):
                 if self.unusual.search(text):
                     ids[i] = self.split_in_python(text)
-        starts = np.zeros(len(ids) + 1, np.int64)
-        np.cumsum([len(row) for row in ids], out=starts[1:])
-        self.cut += int((np.diff(starts) >= self.max_length).sum())
-        return Ragged(np.fromiter(itertools.chain.from_iterable(ids), np.int32, starts[-1]), starts)
+        return ids
 
     def split_in_python(self, text: str) -> list[int]:
         """Return a text's ids by the slower way, which knows every character and special tokens within the text."""
@@ -113,4 +111,11 @@ class WordPiece:
             elif words := split_words(part, vocabulary.lowercase):
                 found.extend(self.words.encode(words, is_pretokenized=True, add_special_tokens=False).ids)
         ids = vocabulary.ids
-        return [ids[vocabulary.cls], *found[: self.max_length - 2], ids[vocabulary.sep]]
+        return [ids[vocabulary.cls], *found[: self.max_seq_length - 2], ids[vocabulary.sep]]
+
+    def export(self, directory: str) -> dict[str, Any]:
+        """See TextTokenizer."""
+        settings = asdict(self.vocabulary)
+        with open(os.path.join(directory, VOCABULARY), "w", encoding="utf-8") as file:
+            json.dump(settings.pop("ids"), file, ensure_ascii=False)
+        return {"kind": "wordpiece", "vocabulary": VOCABULARY, "settings": settings}

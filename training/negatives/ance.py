@@ -71,8 +71,8 @@ def of_prepared(args: argparse.Namespace) -> tuple[SemanticIndex, TextTokenizer,
             raise UserError(f"--{flag} {given} contradicts --data_dir {args.data_dir}, tokenised with {found}; leave "
                             "the flag out, or tokenise anew with prepare_collection.py")
         setattr(settings, flag, found)
-    tokenizer = TextTokenizer(tokenizer.tokenizer, settings.max_seq_length)
-    collection.check_tokenizer(tokenizer, args.init_from_ckpt or args.model_name_or_path)
+    tokenizer = tokenizer.with_length(settings.max_seq_length)
+    collection.check_tokenizer(tokenizer, settings.prompts, args.init_from_ckpt or args.model_name_or_path)
     store.describe(collection, "tokenised before")
     return model, tokenizer, collection
 

@@ -134,7 +134,7 @@ def _make(path: str, weights: str, step: int, number: int, directory: str, gener
     if loaded is None:
         return False
     encoder, tokenizer = loaded
-    collection.check_tokenizer(tokenizer, path)
+    collection.check_tokenizer(tokenizer, encoder.prompts, path)
     runtime.say(f"generation {number} from {path}")
     index = IndexSettings.from_flags(args)
     dev = RankingEvaluator(collection, index) if len(collection.judged(training=False)) else None
@@ -161,7 +161,7 @@ def write_vectors(args: argparse.Namespace) -> None:
     loaded = load(found[0], args, collection.about.passages) if found else None
     if loaded is None:
         raise UserError(f"--training_dir {args.training_dir}: holds no checkpoint")
-    collection.check_tokenizer(loaded[1], found[0])
+    collection.check_tokenizer(loaded[1], loaded[0].prompts, found[0])
     runtime.say(f"Loaded parameters from {found[0]}")
     # A killed run goes on: the vectors grow beside the directory, which takes its name when all is there.
     file = vector_file(args.output_dir, loaded[0], collection.passages,

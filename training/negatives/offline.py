@@ -26,7 +26,8 @@ def dense(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> Ca
     model, tokenizer = loading.load(args.params_path, {})
     runtime.say(f"Loaded parameters from {args.params_path}")
     encoder, _ = fast_encoder(model, tokenizer, args.engine, len(documents), args.batch_size)
-    vectors, asked = encode(encoder, documents, "encode corpus"), encode(encoder, queries, "encode queries")
+    vectors = encode(encoder.side("passage"), documents, "encode corpus")
+    asked = encode(encoder.side("query"), queries, "encode queries")
 
     def make() -> tuple[Search, Scores]:
         index = build_index(vectors, IndexSettings.from_flags(args), len(queries))

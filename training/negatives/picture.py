@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
 
     collection = store.load(args.data_dir)
     model, tokenizer = loading.load(args.params_path, {})
-    collection.check_tokenizer(tokenizer, args.params_path)
+    collection.check_tokenizer(tokenizer, model.settings.prompts, args.params_path)
     runtime.say(f"Loaded parameters from {args.params_path}")
     encoder, _ = fast_encoder(model, tokenizer, args.engine, collection.about.passages, args.batch_size)
     queries = choose(collection, args)

@@ -1,0 +1,50 @@
+"""What import_weights.py does: an encoder of any source, made smaller if asked, to a checkpoint."""
+
+import argparse
+from collections.abc import Iterator
+
+from models import loading, weights
+from models.weights import reduce
+from semindex import manifest, runtime
+from semindex.directories import atomic_directory, check_replaceable
+from semindex.errors import UserError
+from semindex.text.counted import counted
+from semindex.text.tables import open_binary, read_rows
+from semindex.text.tokenizer_file import FileTokenizer
+
+
+def texts_of(files: list[str]) -> Iterator[str]:
+    """Yield the texts of some files: a line's parts between tabs."""
+    for path in files:
+        for _, fields in read_rows(path, range(1, 100), what="texts", may_lack=True):
+            yield from fields
+
+
+def import_weights(args: argparse.Namespace) -> None:
+    """Write the checkpoint; UserError where the source cannot be loaded or cut."""
+    for path in args.vocabulary_texts or ():
+        if path == "-":
+            raise UserError("--vocabulary_texts -: the texts are read twice, so they must be files")
+        open_binary(path).close()  # one that is not there is told at once
+    check_replaceable(args.output_path, "--output_path", "checkpoint", loading.older_files)
+    found = weights.load(args.model_name_or_path, None)
+    if args.layers:
+        chosen = reduce.keep_layers(found, args.layers)
+        runtime.say(f"layers {', '.join(str(place + 1) for place in chosen)} kept")
+    if args.vocabulary_texts:
+        whole = found.make_tokenizer(8192)
+        prompts = [found.settings.get(name) or getattr(args, name) or "" for name in ("query_prompt", "passage_prompt")]
+        before, after, count = reduce.keep_vocabulary(found, texts_of(args.vocabulary_texts), prompts)
+        small = found.make_tokenizer(8192)
+        assert isinstance(whole, FileTokenizer) and isinstance(small, FileTokenizer)
+        other = reduce.cut_differently(whole, small, texts_of(args.vocabulary_texts))
+        runtime.say(f"{after} of {before} pieces kept; {other} of {counted(count, 'text')} "
+                    f"({100 * other / max(count, 1):.2f} %) cut differently than before")
+    model, tokenizer = loading.assemble(args.model_name_or_path, found, vars(args))
+    model.eval()
+    with atomic_directory(args.output_path, "checkpoint", loading.older_files) as partial:
+        loading.save(model, tokenizer, partial)
+        manifest.write(partial, "checkpoint")
+    size = sum(parameter.size for parameter in model.parameters())
+    runtime.say(f"{args.output_path}: {size / 1e6:.1f} million parameters, {model.dimension} wide, at most "
+                f"{model.settings.max_seq_length} tokens a text")
