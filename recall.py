@@ -11,6 +11,7 @@ def parser() -> cli.Parser:
     flags.add_device(parser)
     flags.add_checkpoint(parser)
     flags.add_recall_inputs(parser)
+    flags.add_typed(parser)
     flags.add_result_file(parser)
     flags.add_engine(parser)
     flags.add_bad_lines(parser)
@@ -36,9 +37,11 @@ def main() -> None:
     from models import loading
     from models.encoders import fast_encoder
     from semindex.encode.encoder import encode, report_cut, vector_file
+    from semindex.search.by_hand import answer, read_typed
     from semindex.search.recall_files import pairs_of, read_inputs, write_results
 
-    inputs = None if args.queries_file else read_inputs(args)
+    by_hand = bool(args.query or args.interactive)
+    inputs = read_typed(args) if by_hand else None if args.queries_file else read_inputs(args)
     if args.index_dir:
         runtime.on_rank_0(lambda: check_directory(args.index_dir))
     model, tokenizer = loading.load(args.params_path, vars(args))
@@ -62,6 +65,9 @@ def main() -> None:
                        args.rebuild_index, args.trust_files, file)
     if encoder is None:  # the index is used again: only the queries are to be encoded, which may pay for no export
         encoder, _ = fast_encoder(model, tokenizer, args.engine, len(queries), args.batch_size)
+    if by_hand:
+        answer(index, encoder, queries, args)
+        return
     vectors = encode(encoder.side("query"), queries, "encode queries")
     report_cut(tokenizer)
     if index is None:

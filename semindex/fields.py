@@ -108,6 +108,8 @@ def read_json(path: str, advice: str = "") -> Any:
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing{_also(advice)}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}){_also(advice)}") from None
 

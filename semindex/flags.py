@@ -109,11 +109,23 @@ def add_recall_inputs(parser: Parser) -> None:
     parser.writes("trec_run_file")
 
 
+def add_typed(parser: Parser) -> None:
+    """Queries typed by hand; see check_recall_inputs."""
+    parser.add_argument("--query", nargs="+", metavar="TEXT",
+                        help="print the nearest texts of these queries and their cosines, and write nothing")
+    parser.add_argument("--interactive", action="store_true",
+                        help="the same for each query that is typed; ends with Ctrl-D")
+
+
 def check_recall_inputs(args: argparse.Namespace) -> None:
     """Raise UserError where the flags name no queries, two kinds of them, or no place for a run with ids."""
-    if bool(args.similar_text_pair_file) == bool(args.queries_file):
+    typed = bool(getattr(args, "query", None) or getattr(args, "interactive", False))
+    if bool(args.similar_text_pair_file) + bool(args.queries_file) + typed != 1:
+        by_hand = ", or --query or --interactive (typed by hand)" if hasattr(args, "query") else ""
         raise UserError("give either --similar_text_pair (queries as texts) or --queries_file (queries and a "
-                        "--corpus_file with ids)")
+                        f"--corpus_file with ids){by_hand}")
+    if typed and args.trec_run_file:
+        raise UserError("--trec_run_file: queries typed by hand are answered on the terminal; leave it out")
     if args.queries_file and not args.trec_run_file:
         raise UserError("--queries_file needs --trec_run_file: the result is a TREC run with those ids")
 

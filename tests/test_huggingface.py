@@ -105,9 +105,9 @@ def test_without_a_pooler_another_pooling_is_asked_for(small):
 def test_modules_that_are_not_known_are_refused(small):
     directory, _ = small
     modules = [{"type": "sentence_transformers.models.Transformer", "path": ""},
-               {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]
+               {"type": "sentence_transformers.models.WeightedLayerPooling", "path": "2_Layers"}]
     (directory / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(UserError, match="the module Dense is not supported"):
+    with pytest.raises(UserError, match="the module WeightedLayerPooling is not supported"):
         create(str(directory), {})
 
 

@@ -1,6 +1,7 @@
 """What predict.py, inference.py and deploy/python/predict.py take and give, without a checkpoint where none is needed."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -232,3 +233,21 @@ def test_pairs_are_encoded_once_by_whatever_encodes(checkpoint):
     assert encoder.run.texts == 2
     np.testing.assert_allclose(found, pair_cosines(encoder, pairs), atol=1e-6)
     np.testing.assert_allclose(found[0], np.prod(encode(encoder, seen), axis=0).sum(), atol=1e-6)
+
+
+def test_queries_typed_by_hand(toy, checkpoint, tmp_path):
+    """The nearest texts on the terminal, best first; nothing is written. Of a pipe each line is a query."""
+    base = ["recall.py", "--params_path", checkpoint, "--corpus_file", toy / "corpus.csv", "--recall_num", 3]
+    lines = succeed(*base, "--query", "卡丢了怎么办", "退押金", cwd=tmp_path).splitlines()
+    for query in ("卡丢了怎么办", "退押金"):
+        place = lines.index(query)
+        found = [re.fullmatch(r" {3}(\d)  (-?\d\.\d{4})  (.+)", line) for line in lines[place + 1 : place + 4]]
+        assert [match[1] for match in found] == ["1", "2", "3"]
+        assert sorted((float(match[2]) for match in found), reverse=True) == [float(match[2]) for match in found]
+    assert os.listdir(tmp_path) == []
+    typed = subprocess.run([sys.executable, str(ROOT / "recall.py"), *map(str, base[1:]), "--interactive"], cwd=tmp_path,
+                           input="卡丢了怎么办\n\n退押金\n", capture_output=True, text=True, timeout=200)
+    assert typed.returncode == 0 and typed.stdout.splitlines()[-8:] == lines[-8:]
+    for flags, error in ((["--query", "a", "--similar_text_pair", toy / "dev.csv"], "give either"), ([], "give either"),
+                         (["--query", " "], "--query: text 1"), (["--query", "a", "--trec_run_file", "run"], "leave it out")):
+        assert error in fail(*base, *flags, cwd=tmp_path)

@@ -35,7 +35,7 @@ NAMES = {"query_prompt": ("query", "queries", "s2p_query"),
 
 
 def modules(directory: str) -> dict[str, str]:
-    """Return the modules of a directory, {kind: path}; {} where it is none of sentence-transformers.
+    """Return the modules of a directory, {kind: path}; {} where it names none, or is none of sentence-transformers.
 
     Raises UserError for modules that are not supported, or in another order: its vectors would be others.
     """
@@ -88,7 +88,7 @@ def _prompts(directory: str) -> dict[str, str]:
 def sentence_settings(directory: str) -> dict[str, Any]:
     """Return what a sentence-transformers directory says of EncoderSettings' fields; {} where it is none."""
     found = modules(directory)
-    if not found:
+    if not os.path.isfile(os.path.join(directory, MODULES)):
         return {}
     settings: dict[str, Any] = {"output_emb_size": 0} | _prompts(directory)
     if "Pooling" in found:
