@@ -249,5 +249,5 @@ def test_queries_typed_by_hand(toy, checkpoint, tmp_path):
                            input="卡丢了怎么办\n\n退押金\n", capture_output=True, text=True, timeout=200)
     assert typed.returncode == 0 and typed.stdout.splitlines()[-8:] == lines[-8:]
     for flags, error in ((["--query", "a", "--similar_text_pair", toy / "dev.csv"], "give either"), ([], "give either"),
-                         (["--query", " "], "--query: text 1"), (["--query", "a", "--trec_run_file", "run"], "leave it out")):
+                         (["--query", " "], "an empty text has no meaning to encode"), (["--query", "a", "--trec_run_file", "run"], "leave it out")):
         assert error in fail(*base, *flags, cwd=tmp_path)
