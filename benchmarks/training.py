@@ -3,6 +3,8 @@ r"""Training pairs a second, beside sentence-transformers' trainer with Multiple
     python benchmarks/training.py --data DIR/train.csv --torch_python PYTHON
     python benchmarks/training.py --data DIR/train.csv --torch_python PYTHON --encoder scratch-12x768 --steps 4 \
         --ways ours sentence-transformers
+    python benchmarks/training.py --data DIR/train.csv --torch_python PYTHON --encoder scratch-12x384 --steps 15 \
+        --ways ours sentence-transformers --freeze_embeddings
 
 DIR/train.csv holds lines of text<TAB>text. The interpreter of --torch_python has torch and sentence-transformers. Both
 train the same shape on the same pairs, batches and vocabulary, dropout 0.1, AdamW, in fp32 with the same threads; each
@@ -56,7 +58,8 @@ def ours(pairs: list[list[str]], args: argparse.Namespace, directory: str, plain
                               [text for pair in pairs for text in pair], head_dropout=0.0)
     data = TrainingSet.from_samples(pairs, tokenizer, args.batch_size, seed=1,
                                     chunk=2 * args.batch_size if plain else chunk_size(model))
-    trainer = Trainer(model, tokenizer, InBatchNegative(0.0, 20.0), data, Schedule(directory))
+    schedule = Schedule(directory, freeze_embeddings=args.freeze_embeddings, freeze_layers=args.freeze_layers)
+    trainer = Trainer(model, tokenizer, InBatchNegative(0.0, 20.0), data, schedule)
     model.train()
     seconds = []
     for samples in data.plan(0)[: args.steps + WARM_UP]:
@@ -91,6 +94,10 @@ def theirs(pairs: list[list[str]], args: argparse.Namespace, directory: str) -> 
                          intermediate_size=4 * width)).save_pretrained(directory)
     encoder = models.Transformer(directory, max_seq_length=48)
     model = SentenceTransformer(modules=[encoder, models.Pooling(width), models.Normalize()], device="cpu")
+    bert = next(module for module in model.modules() if isinstance(module, BertModel))
+    frozen = [bert.embeddings] * args.freeze_embeddings + list(bert.encoder.layer[: args.freeze_layers])
+    for parameter in (parameter for module in frozen for parameter in module.parameters()):
+        parameter.requires_grad = False
     times: list[float] = []
 
     class Clock(TrainerCallback):
@@ -118,6 +125,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--freeze_embeddings", action="store_true")
+    parser.add_argument("--freeze_layers", type=int, default=0)
     parser.add_argument("--torch_python", default=sys.executable)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)

@@ -36,7 +36,7 @@ def test_commands_parse_and_links_lead_somewhere(path):
 def test_the_readme_shows_commands():
     assert {script for script, _ in scripts(ROOT / "README.md")} == {
         "split_data.py", "generate_recall.py", "train_batch_neg.py", "recall.py", "keyword_recall.py", "evaluate.py",
-        "inference.py", "export_model.py", "train_ance.py"}
+        "inference.py", "export_model.py", "train_ance.py", "import_weights.py"}
 
 
 def test_both_languages_show_the_same_commands_and_flags():
@@ -48,6 +48,20 @@ def test_both_languages_show_the_same_commands_and_flags():
     assert shown(english) == shown(chinese)
     flags = [set(re.findall(r"--\w+", path.read_text(encoding="utf-8"))) for path in (english, chinese)]
     assert flags[0] == flags[1]
+
+
+def test_the_readmes_figures_are_those_of_the_results():
+    """The table, and every number of seconds, minutes or GiB, stands in docs/results.md too."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ")[1]
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    table = re.findall(r"^ {4}.*\d+\.\d\d(?:  +\d+\.\d\d)+$", section, re.M)
+    assert len(table) == 3
+    for row in table:
+        assert row.strip() in results, row
+    figures = re.findall(r"\d[\d.]* (?:s|minutes|GiB)\b", section)
+    assert figures
+    for figure in figures:
+        assert re.search(rf"(?<![\d.]){re.escape(figure)}\b", results), figure
 
 
 def test_both_languages_give_the_same_figures():
