@@ -21,8 +21,7 @@ def parser() -> cli.Parser:
                             "makes them from its checkpoints meanwhile [sync]")
     group = parser.add_argument_group("loss")
     document_flags.add_similarity(group)
-    group.add_argument("--scale", type=cli.positive_float,
-                       help="inverse of the temperature [20 for cosine, 1 for dot]")
+    flags.add_scale(group, "20 for cosine, 1 for dot")
     group.add_argument("--in_batch", action="store_true", help="other pairs' texts are negatives too")
     document_flags.add_training(parser)
     return parser

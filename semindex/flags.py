@@ -61,6 +61,19 @@ def add_trust(parser: Parser) -> None:
                              "less for files of gigabytes")
 
 
+def add_scale(group: argparse._ArgumentGroup, usual: str) -> None:
+    """`--scale` and `--temperature`, two names of one number, for scale_of. usual: the scale where neither is given."""
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--scale", type=positive_float, help=f"inverse of the temperature [{usual}]")
+    either.add_argument("--temperature", type=positive_float, metavar="T",
+                        help="the same as --scale 1/T, 0.05 is --scale 20 [--scale's]")
+
+
+def scale_of(args: argparse.Namespace, usual: float) -> float:
+    """Return what the flags of add_scale say; usual: where neither is given."""
+    return 1 / args.temperature if args.temperature else args.scale or usual
+
+
 def add_batch_size(parser: Parser, default: int) -> None:
     """`--batch_size`."""
     parser.add_argument("--batch_size", type=positive_int, default=default, metavar="N",

@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> str:
     runtime.on_rank_0(lambda: check_generations(ann_dir))
     index = IndexSettings.from_flags(args)
     dot = model.settings.similarity == "dot"
-    head = Ance(args.scale or (1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
+    head = Ance(flags.scale_of(args, 1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
     make = partial(AsyncRefresh, generator_command(args)) if args.refresh == "async" else SyncRefresh
     refresh = make(data, Miner(collection, rules_of(args), index, args.connected_positives),
                    Generations(ann_dir), tokenizer, args.refresh_steps, args.warmup,
