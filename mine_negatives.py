@@ -29,6 +29,7 @@ def parser() -> cli.Parser:
     collection_flags.add_likely_positives(group)
     group.add_argument("--keep_all", action="store_true",
                        help="pairs that find no negative get one at random; left out otherwise")
+    flags.add_truncation(parser)
     flags.add_engine(parser)
     flags.add_bad_lines(parser)
     flags.add_index(parser)

@@ -18,6 +18,7 @@ from models.weights.configuration import CONFIG, longest_text, read_config
 from models.weights.paddlenlp import quiet
 from models.weights.state_files import read_state
 from semindex import manifest
+from semindex.encode.truncation import choose
 from semindex.errors import UserError
 from semindex.files import digest
 from semindex.runtime import say, warn
@@ -82,6 +83,12 @@ def locate(params_path: str) -> tuple[str, str]:
     if not os.path.isfile(file):
         raise UserError(f"{params_path}: not a checkpoint, it holds no {WEIGHTS}")
     return directory or ".", file
+
+
+def _check_truncation(model: SemanticIndex) -> None:
+    """Warn of a width that the encoder was not trained for; the whole width is no truncation."""
+    settings = model.settings
+    settings.truncate_dim = choose(settings.truncate_dim, model.width, settings.matryoshka_dims, settings.similarity)
 
 
 def fingerprint(params_path: str, model: SemanticIndex, tokenizer: TextTokenizer) -> str:
@@ -194,6 +201,7 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
                 setattr(settings, key, flags[key])
         _check_lengths(settings, flags, config)
         model = SemanticIndex(_make(AutoModel, config, directory), settings, head_dropout)
+        _check_truncation(model)
         tokenizer = _checkpoint_tokenizer(directory, settings.max_seq_length)
     load_weights(model, file)
     model.eval()
@@ -241,6 +249,7 @@ def assemble(name: str, found: weights.Pretrained, flags: dict[str, Any], head: 
     _choose_simcse_pooling(settings, flags)
     _check_lengths(settings, flags, ptm.config)
     model = SemanticIndex(ptm, settings, head_dropout)
+    _check_truncation(model)
     if found.projection:
         _fill_projection(model, found.projection, name)
     return model, found.make_tokenizer(settings.max_seq_length)

@@ -8,6 +8,7 @@ from functools import partial
 
 from models import loading
 from models.heads.ance import Ance
+from models.heads.head import Head
 from models.semantic_index import SemanticIndex
 from models.weights import scratch
 from semindex import cli, collection_flags, flags, runtime
@@ -116,7 +117,8 @@ def run(args: argparse.Namespace) -> str:
     runtime.on_rank_0(lambda: check_generations(ann_dir))
     index = IndexSettings.from_flags(args)
     dot = model.settings.similarity == "dot"
-    head = Ance(flags.scale_of(args, 1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
+    head: Head = Ance(flags.scale_of(args, 1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
+    head = setup.at_widths(args, head, model)
     make = partial(AsyncRefresh, generator_command(args)) if args.refresh == "async" else SyncRefresh
     refresh = make(data, Miner(collection, rules_of(args), index, args.connected_positives),
                    Generations(ann_dir), tokenizer, args.refresh_steps, args.warmup,

@@ -23,7 +23,7 @@ from training.setup import read_samples
 
 def dense(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> Callable[[], tuple[Search, Scores]]:
     """Encode by --params_path; return what makes search and scores, on rank 0. Every rank calls it."""
-    model, tokenizer = loading.load(args.params_path, {})
+    model, tokenizer = loading.load(args.params_path, vars(args))
     runtime.say(f"Loaded parameters from {args.params_path}")
     encoder, _ = fast_encoder(model, tokenizer, args.engine, len(documents), args.batch_size)
     vectors = encode(encoder.side("passage"), documents, "encode corpus")
