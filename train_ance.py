@@ -9,6 +9,7 @@ def parser() -> cli.Parser:
     collection_flags.add_collection(parser)
     group = parser.add_argument_group("negatives")
     collection_flags.add_mining(group)
+    collection_flags.add_guide(parser, group)
     group.add_argument("--train_negatives", type=cli.positive_int, default=1, metavar="N",
                        help="of them a pair meets in one step, drawn anew each time [1]")
     group.add_argument("--warmup", choices=["none", "bm25", "triples", "in_batch"], default="none",

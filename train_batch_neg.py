@@ -1,6 +1,6 @@
 """Train an encoder on text pairs with in-batch negatives: lines of text<TAB>text, optionally <TAB>hard negative."""
 
-from semindex import cli, flags
+from semindex import cli, collection_flags, flags
 
 
 def parser() -> cli.Parser:
@@ -12,6 +12,7 @@ def parser() -> cli.Parser:
     group.add_argument("--symmetric", action="store_true", help="recall queries from positives as well")
     group.add_argument("--false_negative_gap", type=cli.real, metavar="G",
                        help="mask negatives whose cosine is above the positive's by more than G [off]")
+    collection_flags.add_guide(parser, group)
     return parser
 
 

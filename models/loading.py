@@ -1,5 +1,6 @@
 """Encoders made anew, loaded from a checkpoint and saved into one."""
 
+import hashlib
 import json
 import os
 import re
@@ -91,12 +92,14 @@ def _check_truncation(model: SemanticIndex) -> None:
     settings.truncate_dim = choose(settings.truncate_dim, model.width, settings.matryoshka_dims, settings.similarity)
 
 
-def fingerprint(params_path: str, model: SemanticIndex, tokenizer: TextTokenizer) -> str:
+def fingerprint(params_path: str | None, model: SemanticIndex, tokenizer: TextTokenizer) -> str:
     """Return a SHA-256 over weights, shape, settings and vocabulary: encoders with the same one give the same vectors.
 
-    params_path: where the model was loaded from.
+    params_path: where the model was loaded from, None where that is no checkpoint.
     """
-    found = digest(locate(params_path)[1])
+    found = digest(locate(params_path)[1]) if params_path else hashlib.sha256()
+    for value in () if params_path else model.state_dict().values():
+        found.update(value.numpy().tobytes())
     settings = {key: value for key, value in asdict(model.settings).items()
                 if key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")
                 or (key, value) == ("similarity", "dot") or key in ("projection_activation", "truncate_dim") and value}

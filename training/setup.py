@@ -22,6 +22,7 @@ from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.counted import counted, verb
 from semindex.text.tables import numbers, read_table
 from semindex.text.tokenizer import TextTokenizer
+from training import guide
 from training.checkpoints import Checkpoints
 from training.schedule import Schedule
 from training.trainer import train
@@ -41,7 +42,8 @@ def schedule(args: argparse.Namespace) -> Schedule:
 
 
 def check_save_dir(args: argparse.Namespace) -> None:
-    """Raise UserError where no checkpoint can go into --save_dir: before data and encoder are loaded."""
+    """Raise UserError where no checkpoint can go into --save_dir, or no guide is there: before anything is read."""
+    guide.check(args)
     runtime.on_rank_0(lambda: Checkpoints(args.save_dir).check(args.resume, args.overwrite))
 
 
@@ -160,7 +162,8 @@ def at_widths(args: argparse.Namespace, head: Head, model: SemanticIndex) -> Hea
 def train_head(args: argparse.Namespace, samples: list[list[str]], head: Head) -> str:
     """Train an encoder with a head as the flags say; return the best checkpoint's directory."""
     model, tokenizer = encoder(args, (text for row in samples for text in row), head.name)
-    head = at_widths(args, head, model)
     data = training_set(args, samples, model, tokenizer)
+    data.guide = guide.of_samples(args, samples, getattr(head, "symmetric", False))
+    head = at_widths(args, head, model)
     evaluate = dev_evaluation(args, samples)
     return train(model, tokenizer, head, data, schedule(args), args.false_negatives != "keep", evaluate)
