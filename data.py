@@ -4,7 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,6 +29,19 @@ class Batch:
     labels: np.ndarray | None = None
 
 
+class Guide(Protocol):
+    """What knows of more false negatives than those that stand in one pair, see training.guide.Guide.
+
+    identity: what a resumed run must find equal; batches: how many of the first ones it reports on.
+    """
+
+    identity: str
+    batches: int
+
+    def mask(self, ids: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+        """Return the known false negatives of a batch and its own, bool [samples, candidates], see Neighbours.mask."""
+
+
 class TrainingSet:
     """Samples of one to three texts, tokenised once, dealt into batches by seed and epoch.
 
@@ -37,7 +50,7 @@ class TrainingSet:
     rows: int64 [samples, columns], which distinct text stands where. tokens: of the distinct texts. as_queries: where
     queries have a prompt of their own, `tokens` has all texts once more as queries, from this place on. positives:
     which texts are known to mean the same. labels: float32 [samples] or [samples, ...], a number or a teacher's scores
-    each.
+    each. guide: see mask.
     Every process makes the same batches of batch_size * world samples and takes its own part of each, so that
     N processes see what one process with the joined batch sees. What follows a position in an epoch depends
     on nothing that came before it, so that a run can continue from anywhere.
@@ -50,6 +63,7 @@ class TrainingSet:
         self.rows, self.tokens, self.positives, self.labels = rows, tokens, positives, labels
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.pad_id, self.no_duplicates, self.chunk = pad_id, no_duplicates, chunk
+        self.guide: Guide | None = None
 
     @classmethod
     def from_samples(cls, samples: Sequence[Sequence[str]], tokenize: TextTokenizer,
@@ -107,6 +121,14 @@ class TrainingSet:
         chunks, order = self.tokens.padded_chunks(places.reshape(-1), self.chunk, self.pad_id)
         counts = [b - a for a, b in zip(edges, edges[1:])]
         return Batch(ids, share, counts, chunks, order)
+
+    def mask(self, ids: np.ndarray, known: bool = True) -> np.ndarray | None:
+        """Return the false negatives of a batch, bool [samples, candidates], None where there are none to look for.
+
+        ids: Batch.ids. known: whether those count that stand in one pair; those of the guide do where there is one.
+        """
+        mask = self.positives.mask(ids) if known else None
+        return mask if self.guide is None else self.guide.mask(ids, mask)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over the samples as token ids."""

@@ -27,8 +27,10 @@ def parser() -> cli.Parser:
     group.add_argument("--sampling", choices=["random", "top"], default="top",
                        help="the best ranked that are left, or any of them [top]")
     collection_flags.add_likely_positives(group)
+    collection_flags.add_guide(parser, group)
     group.add_argument("--keep_all", action="store_true",
                        help="pairs that find no negative get one at random; left out otherwise")
+    flags.add_truncation(parser)
     flags.add_engine(parser)
     flags.add_bad_lines(parser)
     flags.add_index(parser)

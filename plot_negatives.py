@@ -19,6 +19,7 @@ def parser() -> cli.Parser:
                         help="of each kind for each query [30]")
     parser.add_argument("--topk_training", type=cli.positive_int, default=200, metavar="N",
                         help="ANCE and BM25 negatives come from the first N ranked [200]")
+    flags.add_truncation(parser)
     flags.add_engine(parser)
     flags.add_trust(parser)
     parser.reads("params_path", "data_dir")

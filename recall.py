@@ -62,7 +62,7 @@ def main() -> None:
         return encode(encoder.side("passage"), corpus, "encode corpus", file)
 
     index = open_index(args.index_dir, corpus, encode_corpus, settings, fingerprint, args.corpus_file, len(queries),
-                       args.rebuild_index, args.trust_files, file)
+                       args.rebuild_index, args.trust_files, file, model.dimension)
     if encoder is None:  # the index is used again: only the queries are to be encoded, which may pay for no export
         encoder, _ = fast_encoder(model, tokenizer, args.engine, len(queries), args.batch_size)
     if by_hand:

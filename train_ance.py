@@ -9,6 +9,7 @@ def parser() -> cli.Parser:
     collection_flags.add_collection(parser)
     group = parser.add_argument_group("negatives")
     collection_flags.add_mining(group)
+    collection_flags.add_guide(parser, group)
     group.add_argument("--train_negatives", type=cli.positive_int, default=1, metavar="N",
                        help="of them a pair meets in one step, drawn anew each time [1]")
     group.add_argument("--warmup", choices=["none", "bm25", "triples", "in_batch"], default="none",
@@ -21,8 +22,7 @@ def parser() -> cli.Parser:
                             "makes them from its checkpoints meanwhile [sync]")
     group = parser.add_argument_group("loss")
     document_flags.add_similarity(group)
-    group.add_argument("--scale", type=cli.positive_float,
-                       help="inverse of the temperature [20 for cosine, 1 for dot]")
+    flags.add_scale(group, "20 for cosine, 1 for dot")
     group.add_argument("--in_batch", action="store_true", help="other pairs' texts are negatives too")
     document_flags.add_training(parser)
     return parser

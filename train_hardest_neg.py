@@ -1,6 +1,6 @@
 """Train an encoder on text pairs with margin ranking: lines of text<TAB>text, optionally <TAB>mined negative."""
 
-from semindex import cli, flags
+from semindex import cli, collection_flags, flags
 from semindex.errors import UserError
 
 
@@ -15,6 +15,7 @@ def parser() -> cli.Parser:
                             "the positive; random: any one, the recipe's Baseline [hardest]")
     group.add_argument("--hardest", type=cli.positive_int, default=1, metavar="K",
                        help="how many of the hardest to rank against [1]")
+    collection_flags.add_guide(parser, group)
     return parser
 
 

@@ -10,7 +10,7 @@ def parser() -> cli.Parser:
     parser.set_defaults(dropout=0.1)  # the two views differ by it alone, whatever the encoder was made with
     group = parser.add_argument_group("loss")
     group.add_argument("--margin", type=cli.real, default=0.0, help="taken off the positive's cosine [0]")
-    group.add_argument("--scale", type=cli.positive_float, default=20.0, help="inverse of the temperature [20]")
+    flags.add_scale(group, "20")
     group.add_argument("--infer_with_fc_pooler", action="store_true",
                        help="vectors go through the pooler's layer at inference too; left out, it serves training only "
                             "and [CLS] is taken as it is (with a linear layer behind, in training as well)")
@@ -30,7 +30,7 @@ def main() -> None:
     samples = setup.read_samples(args, columns=(1, 2, 3))
     if len(samples[0]) == 1 and not (args.dropout or args.head_dropout):
         raise UserError("--dropout 0: the two views of a text would be the same; 0.1 is usual")
-    setup.train_head(args, samples, SimCSE(args.margin, args.scale))
+    setup.train_head(args, samples, SimCSE(args.margin, flags.scale_of(args, 20.0)))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: st
     manifest.write(directory, "export", {
         "source": source, "written": time.strftime("%Y-%m-%dT%H:%M:%S"), "dimension": model.dimension,
         "max_seq_length": model.settings.max_seq_length,
-        "similarity": model.settings.similarity, "prompts": asdict(model.settings.prompts),
+        "similarity": model.settings.similarity, "matryoshka_dims": model.settings.matryoshka_dims,
+        "prompts": asdict(model.settings.prompts),
         "max_position_embeddings": longest_text(model.ptm.config) or model.settings.max_seq_length,
         "tokenizer": about, "versions": versions})
 

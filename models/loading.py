@@ -1,5 +1,6 @@
 """Encoders made anew, loaded from a checkpoint and saved into one."""
 
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from models.weights.configuration import CONFIG, longest_text, read_config
 from models.weights.paddlenlp import quiet
 from models.weights.state_files import read_state
 from semindex import manifest
+from semindex.encode.truncation import choose
 from semindex.errors import UserError
 from semindex.files import digest
 from semindex.runtime import say, warn
@@ -84,12 +86,20 @@ def locate(params_path: str) -> tuple[str, str]:
     return directory or ".", file
 
 
-def fingerprint(params_path: str, model: SemanticIndex, tokenizer: TextTokenizer) -> str:
+def _check_truncation(model: SemanticIndex) -> None:
+    """Warn of a width that the encoder was not trained for; the whole width is no truncation."""
+    settings = model.settings
+    settings.truncate_dim = choose(settings.truncate_dim, model.width, settings.matryoshka_dims, settings.similarity)
+
+
+def fingerprint(params_path: str | None, model: SemanticIndex, tokenizer: TextTokenizer) -> str:
     """Return a SHA-256 over weights, shape, settings and vocabulary: encoders with the same one give the same vectors.
 
-    params_path: where the model was loaded from.
+    params_path: where the model was loaded from, None where that is no checkpoint.
     """
-    found = digest(locate(params_path)[1])
+    found = digest(locate(params_path)[1]) if params_path else hashlib.sha256()
+    for value in () if params_path else model.state_dict().values():
+        found.update(value.numpy().tobytes())
     settings = {key: value for key, value in asdict(model.settings).items()
                 if key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")
                 or (key, value) == ("similarity", "dot") or key in ("projection_activation", "truncate_dim") and value}
@@ -194,6 +204,7 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
                 setattr(settings, key, flags[key])
         _check_lengths(settings, flags, config)
         model = SemanticIndex(_make(AutoModel, config, directory), settings, head_dropout)
+        _check_truncation(model)
         tokenizer = _checkpoint_tokenizer(directory, settings.max_seq_length)
     load_weights(model, file)
     model.eval()
@@ -241,6 +252,7 @@ def assemble(name: str, found: weights.Pretrained, flags: dict[str, Any], head: 
     _choose_simcse_pooling(settings, flags)
     _check_lengths(settings, flags, ptm.config)
     model = SemanticIndex(ptm, settings, head_dropout)
+    _check_truncation(model)
     if found.projection:
         _fill_projection(model, found.projection, name)
     return model, found.make_tokenizer(settings.max_seq_length)

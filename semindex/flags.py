@@ -50,8 +50,16 @@ def add_checkpoint(parser: Parser) -> None:
     parser.add_argument("--params_path", required=True, metavar="PATH",
                         help="a checkpoint directory (model_STEP, best, latest) or its model_state.pdparams")
     parser.reads("params_path")
+    add_truncation(parser)
     add_trust(parser)
     add_encoder(parser)
+
+
+def add_truncation(parser: Parser) -> None:
+    """`--truncate_dim`."""
+    parser.add_argument("--truncate_dim", type=number(int, 0, 65_536, "a whole number from 0 to 65536"), metavar="D",
+                        help="keep the first D numbers of each vector, as a unit vector; 0: all [the checkpoint's, "
+                             "mostly all]")
 
 
 def add_trust(parser: Parser) -> None:
@@ -59,6 +67,19 @@ def add_trust(parser: Parser) -> None:
     parser.add_argument("--trust_files", action="store_true",
                         help="do not compare the checksums of checkpoint, index, export and collection: a few seconds "
                              "less for files of gigabytes")
+
+
+def add_scale(group: argparse._ArgumentGroup, usual: str) -> None:
+    """`--scale` and `--temperature`, two names of one number, for scale_of. usual: the scale where neither is given."""
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--scale", type=positive_float, help=f"inverse of the temperature [{usual}]")
+    either.add_argument("--temperature", type=positive_float, metavar="T",
+                        help="the same as --scale 1/T, 0.05 is --scale 20 [--scale's]")
+
+
+def scale_of(args: argparse.Namespace, usual: float) -> float:
+    """Return what the flags of add_scale say; usual: where neither is given."""
+    return 1 / args.temperature if args.temperature else args.scale or usual
 
 
 def add_batch_size(parser: Parser, default: int) -> None:
@@ -187,6 +208,9 @@ def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: 
     group.add_argument("--layer_decay", type=number(float, 0.01, 1, "a number from 0.01 to 1"), default=1.0,
                        metavar="D", help="each layer below the last one, and then the embeddings, learn at D times "
                                          "the rate of the layer above [1]")
+    group.add_argument("--matryoshka_dims", type=number(int, 1, 65_536, "a whole number from 1 to 65536"), nargs="+",
+                       metavar="D", help="train the first D numbers of each vector to serve alone too, for each D, so "
+                                         "that --truncate_dim D costs little later [all numbers only]")
     group.add_argument("--use_gradient_cache", action="store_true",
                        help="encode and back-propagate a chunk at a time (GradCache): memory of --chunk_size texts, "
                             "loss and negatives of the whole --batch_size")

@@ -17,6 +17,7 @@ from data import TrainingSet  # noqa: E402
 from models.heads.ance import Ance  # noqa: E402
 from models.heads.hardest_negative import HardestNegative  # noqa: E402
 from models.heads.in_batch_negative import InBatchNegative  # noqa: E402
+from models.heads.matryoshka import Matryoshka  # noqa: E402
 from models.heads.simcse import SimCSE  # noqa: E402
 from models.loading import create  # noqa: E402
 from training.schedule import Schedule  # noqa: E402
@@ -25,7 +26,7 @@ from training.trainer import Trainer  # noqa: E402
 SAMPLES = [[f"第{i}个问题 {i * 7}", f"问题的第{i}种说法 {i * 7}", f"另一件事{i % 3}"] for i in range(11)]
 paddle.seed(runtime.rank())  # a head that starts differently on each process must not stay so
 HEADS = {"in-batch": InBatchNegative(symmetric=True), "hardest": HardestNegative(0.9), "simcse": SimCSE(),
-         "ance": Ance(), "learned": LearnedHead(8)}
+         "ance": Ance(), "learned": LearnedHead(8), "matryoshka": Matryoshka(InBatchNegative(), [3, 5])}
 WAYS = {"plain": {}, "cache": {"use_gradient_cache": True}, "recompute": {"use_recompute": True},
         "both": {"use_gradient_cache": True, "use_recompute": True}}
 texts = [text for row in SAMPLES for text in row]

@@ -26,7 +26,8 @@ from training.step import Step
 SAME = ("gradient_accumulation_steps", "seed", "learning_rate", "weight_decay", "warmup_proportion", "warmup_steps",
         "max_grad_norm", "precision", "optimizer", "freeze_embeddings", "freeze_layers", "layer_decay")
 # What checkpoints of before there was a choice were made with.
-EARLIER: dict[str, Any] = {"warmup_steps": 0, "freeze_embeddings": False, "freeze_layers": 0, "layer_decay": 1.0} | {
+EARLIER: dict[str, Any] = {"warmup_steps": 0, "freeze_embeddings": False, "freeze_layers": 0, "layer_decay": 1.0,
+                           "guide": "none"} | {
     f"encoder's {name}": value for name, value in asdict(EncoderSettings("")).items()}
 
 
@@ -64,6 +65,7 @@ class Run:
         return {"batch_size": data.batch_size, "processes": data.world, "samples": len(data.rows),
                 "total_steps": self.total, "head": step.head.name, "mask": step.mask, "dropout": rates,
                 "chunk_size": data.chunk, "training texts": data.fingerprint(),
+                "guide": data.guide.identity if data.guide else "none",
                 } | step.head.settings() | model | {name: getattr(step.schedule, name) for name in SAME}
 
     def save(self, best: bool = False) -> None:

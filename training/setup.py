@@ -5,10 +5,10 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from paddle import nn
-
 from data import TrainingSet
 from models import loading
+from models.heads.head import Head
+from models.heads.matryoshka import Matryoshka
 from models.semantic_index import SemanticIndex
 from models.settings import read_settings
 from models.weights import scratch
@@ -22,6 +22,7 @@ from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.counted import counted, verb
 from semindex.text.tables import numbers, read_table
 from semindex.text.tokenizer import TextTokenizer
+from training import guide
 from training.checkpoints import Checkpoints
 from training.schedule import Schedule
 from training.trainer import train
@@ -41,7 +42,8 @@ def schedule(args: argparse.Namespace) -> Schedule:
 
 
 def check_save_dir(args: argparse.Namespace) -> None:
-    """Raise UserError where no checkpoint can go into --save_dir: before data and encoder are loaded."""
+    """Raise UserError where no checkpoint can go into --save_dir, or no guide is there: before anything is read."""
+    guide.check(args)
     runtime.on_rank_0(lambda: Checkpoints(args.save_dir).check(args.resume, args.overwrite))
 
 
@@ -138,9 +140,30 @@ def dev_evaluation(args: argparse.Namespace, samples: list[list[str]]) -> Evalua
                            args.recall_result_dir, args.recall_result_file, args.evaluate_result)
 
 
-def train_head(args: argparse.Namespace, samples: list[list[str]], head: nn.Layer) -> str:
+def at_widths(args: argparse.Namespace, head: Head, model: SemanticIndex) -> Head:
+    """Return the head as --matryoshka_dims wants it; the checkpoints will say which widths those are, or none.
+
+    Training, and the evaluation in it, look at whole vectors, whatever a checkpoint it starts from kept of them. Raises
+    UserError for widths that the encoder's vectors do not have.
+    """
+    dims, settings = args.matryoshka_dims or [], model.settings
+    settings.matryoshka_dims, settings.truncate_dim = sorted(dims), 0
+    if not dims:
+        return head
+    if settings.similarity == "dot":
+        raise UserError("--matryoshka_dims: vectors for inner products cannot be cut; leave it or --similarity dot out")
+    if max(dims) > model.width:
+        raise UserError(f"--matryoshka_dims {max(dims)}: the encoder's vectors have {model.width} numbers")
+    if len(set(dims)) < len(dims):
+        raise UserError(f"--matryoshka_dims {' '.join(map(str, dims))}: the same width twice")
+    return Matryoshka(head, dims)
+
+
+def train_head(args: argparse.Namespace, samples: list[list[str]], head: Head) -> str:
     """Train an encoder with a head as the flags say; return the best checkpoint's directory."""
     model, tokenizer = encoder(args, (text for row in samples for text in row), head.name)
     data = training_set(args, samples, model, tokenizer)
+    data.guide = guide.of_samples(args, samples, getattr(head, "symmetric", False))
+    head = at_widths(args, head, model)
     evaluate = dev_evaluation(args, samples)
     return train(model, tokenizer, head, data, schedule(args), args.false_negatives != "keep", evaluate)

@@ -66,6 +66,8 @@ class Step:
         self.model, self.head, self.data, self.schedule, self.mask = model, head, data, schedule, mask
         if head.uses_labels and data.labels is None:
             raise ValueError(f"the head {head.name} reads labels, and the samples carry none: TrainingSet(labels=...)")
+        if data.guide is not None:
+            data.guide.batches = min(data.guide.batches, max(total, 1))
         start_alike(head)
         choose_parameters(model, schedule)
         self._make_optimizer(total)
@@ -110,7 +112,7 @@ class Step:
 
     def _loss_of(self, vectors: Tensor, batch: Batch) -> Tensor:
         columns = gather_vectors(vectors, batch.counts, len(batch.ids))
-        mask = self.data.positives.mask(batch.ids) if self.mask else None
+        mask = self.data.mask(batch.ids, self.mask)
         self.last_vectors = columns[-1].detach()
         more = {"labels": paddle.to_tensor(batch.labels, "float32")} if self.head.uses_labels else {}
         return self.head(columns, paddle.to_tensor(mask) if mask is not None and mask.any() else None, **more)

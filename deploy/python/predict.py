@@ -15,7 +15,7 @@ from typing import Any
 # In a clone the library is two directories up; where the wheel is installed, that one is taken.
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 from semindex.cli import Parser, number, positive_int, run
-from semindex.flags import add_bad_lines, add_side
+from semindex.flags import add_bad_lines, add_side, add_truncation
 
 SAMPLE = [["信用卡丢了怎么挂失", "卡找不到了想先停用"], ["信用卡丢了怎么挂失", "怎么查快递到哪了"]]
 
@@ -43,6 +43,7 @@ def parser() -> Parser:
                         help="int8 runs in onnxruntime, for a directory exported with --format int8 [fp32]")
     parser.add_argument("--cpu_threads", type=number(int, 1, 1024, "a whole number from 1 to 1024"),
                         default=os.cpu_count() or 1, metavar="N", help="[all cores]")
+    add_truncation(parser)
     add_side(parser)
     parser.add_argument("--trust_files", action="store_true", help="do not compare the checksums of --model_dir")
     add_bad_lines(parser)
@@ -94,7 +95,7 @@ def main() -> None:
     if sample:
         texts = list(dict.fromkeys(text for row in SAMPLE for text in row))
     predictor = Predictor(args.model_dir, args.device, args.engine, args.precision, args.cpu_threads,
-                          args.max_seq_length, args.batch_size, args.trust_files)
+                          args.max_seq_length, args.batch_size, args.trust_files, args.truncate_dim or 0)
     if (sample or first) and predictor.similarity == "dot":
         runtime.warn(DOT)
     if texts:

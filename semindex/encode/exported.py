@@ -7,6 +7,7 @@ from typing import Any
 from semindex import manifest
 from semindex.encode.engines import INT8, ONNX, onnx_engine, paddle_engine
 from semindex.encode.text_encoder import TextEncoder
+from semindex.encode.truncation import choose, truncate
 from semindex.errors import UserError
 from semindex.fields import check_fields, fault, file_name, list_of, object_of, one_of, read_fields, text, truth, whole
 from semindex.text import plain_pickle
@@ -23,6 +24,7 @@ FIELDS = {
     "similarity": SIMILARITY, "dimension": whole(1, 65_536), "max_seq_length": whole(3, 8192),
     "max_position_embeddings": whole(3, 1_000_000),
     "prompts": object_of({"query": text(), "passage": text(), "query_on_both": truth()}).optional(),
+    "matryoshka_dims": list_of(whole(1, 65_536)).optional(),
     "tokenizer": object_of({"kind": one_of("wordpiece", "tokenizer.json", "paddlenlp")}, others=True),
 }
 WORDPIECE = {
@@ -105,17 +107,20 @@ class Predictor(TextEncoder):
 
     Unit vectors, unless the encoder was trained for dot products (similarity dot); threads may share it.
     engine: paddle or onnx; precision int8 is onnx. threads: of a CPU. max_seq_length: None is the directory's own.
+    truncate_dim: numbers of each vector to keep, the first ones, as a unit vector; 0: all that the directory gives.
     Raises UserError for a directory that is not whole or was changed.
     """
 
     def __init__(self, model_dir: str, device: str = "cpu", engine: str = "paddle", precision: str = "fp32",
                  threads: int = 1, max_seq_length: int | None = None, batch_size: int | None = None,
-                 trust_files: bool = False) -> None:
+                 trust_files: bool = False, truncate_dim: int = 0) -> None:
         content = read_manifest(model_dir, trust_files)
         longest = content["max_position_embeddings"]
         self.max_seq_length = max_seq_length or content["max_seq_length"]
         if self.max_seq_length > longest:
             raise UserError(f"--max_seq_length {self.max_seq_length}: the encoder reads at most {longest} tokens")
+        similarity = similarity_of(model_dir, content)
+        kept = choose(truncate_dim, content["dimension"], content.get("matryoshka_dims", []), similarity)
         tokenizer = load_tokenizer(model_dir, content, self.max_seq_length)
         if precision == "int8" or engine == "onnx":
             if device == "gpu":
@@ -125,5 +130,6 @@ class Predictor(TextEncoder):
             run = onnx_engine(model_dir, INT8 if precision == "int8" else ONNX, threads)
         else:
             run = paddle_engine(model_dir, device, precision, threads)
-        super().__init__(run, tokenizer, content["dimension"], batch_size,
-                         similarity=similarity_of(model_dir, content), prompts=Prompts(**content.get("prompts", {})))
+        super().__init__((lambda ids: truncate(run(ids), kept)) if kept else run, tokenizer,
+                         kept or content["dimension"], batch_size, similarity=similarity,
+                         prompts=Prompts(**content.get("prompts", {})))

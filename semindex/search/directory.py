@@ -146,16 +146,19 @@ def _seal(meta: dict[str, Any]) -> str:
 
 
 def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSettings,
-                   trust: bool = False) -> TextIndex | None:
+                   trust: bool = False, dimension: int = 0) -> TextIndex | None:
     """Load the index of a directory, None where there is none yet.
 
-    encoder, corpus: fingerprints of what is to be searched. Raises UserError where the directory holds something
-    else: the index of another encoder, corpus, kind or build.
+    encoder, corpus: fingerprints of what is to be searched; dimension: of its vectors, 0: not compared.
+    Raises UserError where the directory holds something else: the index of another encoder, corpus, kind or build.
     """
     if not check_directory(directory):
         return None
     meta = read_meta(directory)
     advice = "pass --rebuild_index to replace it, or name another directory"
+    if dimension and dimension != meta["dimension"]:
+        raise UserError(f"--index_dir {directory}: holds vectors of {meta['dimension']} numbers, the encoder gives "
+                        f"{dimension} (see --truncate_dim); {advice}")
     for what, ours in (("encoder", encoder), ("corpus", corpus)):
         if ours != meta[what]:
             raise UserError(f"--index_dir {directory}: was built with another {what}; {advice}")
@@ -175,11 +178,13 @@ def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSet
 
 def open_index(directory: str | None, corpus: Corpus, encode_corpus: Callable[[], np.ndarray],
                settings: IndexSettings, encoder: str, source: str, queries: int,
-               rebuild: bool = False, trust: bool = False, file: VectorFile | None = None) -> TextIndex | None:
+               rebuild: bool = False, trust: bool = False, file: VectorFile | None = None,
+               dimension: int = 0) -> TextIndex | None:
     """Reuse the index of a directory where it fits; else encode, build and, given a directory, save. None off rank 0.
 
     encode_corpus: called by every rank where there is something to encode. encoder: the checkpoint's fingerprint.
     queries: how many will be asked. file: where encode_corpus keeps the vectors meanwhile; removed once they are used.
+    dimension: see reusable_index.
     Raises UserError as reusable_index does, unless rebuild is true.
     """
     index: TextIndex | None = None
@@ -187,7 +192,7 @@ def open_index(directory: str | None, corpus: Corpus, encode_corpus: Callable[[]
     def reuse() -> bool:
         nonlocal index
         if directory and not rebuild:
-            index = reusable_index(directory, encoder, corpus.fingerprint, settings, trust)
+            index = reusable_index(directory, encoder, corpus.fingerprint, settings, trust, dimension)
         return index is not None
 
     def build(vectors: np.ndarray) -> None:

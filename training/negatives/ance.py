@@ -8,6 +8,7 @@ from functools import partial
 
 from models import loading
 from models.heads.ance import Ance
+from models.heads.head import Head
 from models.semantic_index import SemanticIndex
 from models.weights import scratch
 from semindex import cli, collection_flags, flags, runtime
@@ -19,7 +20,7 @@ from semindex.measure.evaluator import Evaluator
 from semindex.search.index import IndexSettings
 from semindex.text.counted import counted
 from semindex.text.tokenizer import TextTokenizer
-from training import setup
+from training import guide, setup
 from training.negatives.generations import Generations
 from training.negatives.miner import Miner
 from training.negatives.mining import MiningRules
@@ -85,7 +86,9 @@ def generator_command(args: argparse.Namespace) -> str:
         words += ["--data_dir", args.data_dir]
     shared = cli.Parser("")  # what the two jobs must have alike
     flags.add_device(shared)
-    collection_flags.add_mining(shared.add_argument_group("negatives"))
+    group = shared.add_argument_group("negatives")
+    collection_flags.add_mining(group)
+    collection_flags.add_guide(shared, group)
     flags.add_index(shared)
     for action in shared._actions:
         value = getattr(args, action.dest, action.default)
@@ -112,13 +115,15 @@ def run(args: argparse.Namespace) -> str:
     if not len(data.rows):
         raise UserError("no training query has a document with a grade above 0 and a text")
     runtime.say(f"{counted(len(data.rows), 'training pair')}")
+    data.guide = found = guide.of_collection(args, collection, in_batch=args.in_batch)
     ann_dir = args.ann_dir or os.path.join(args.save_dir, "ann")
     runtime.on_rank_0(lambda: check_generations(ann_dir))
     index = IndexSettings.from_flags(args)
     dot = model.settings.similarity == "dot"
-    head = Ance(args.scale or (1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
+    head: Head = Ance(flags.scale_of(args, 1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
+    head = setup.at_widths(args, head, model)
     make = partial(AsyncRefresh, generator_command(args)) if args.refresh == "async" else SyncRefresh
-    refresh = make(data, Miner(collection, rules_of(args), index, args.connected_positives),
+    refresh = make(data, Miner(collection, rules_of(args), index, args.connected_positives, found),
                    Generations(ann_dir), tokenizer, args.refresh_steps, args.warmup,
                    identity(args.init_from_ckpt) if args.init_from_ckpt else "")
     evaluator: Evaluator | None = None

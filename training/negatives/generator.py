@@ -21,6 +21,7 @@ from semindex.files import named
 from semindex.search.index import IndexSettings
 from semindex.text.tokenizer import TextTokenizer
 from training.checkpoints import STATE, Checkpoints
+from training.guide import Guide, check, of_collection
 from training.negatives.ance import identity, rules_of
 from training.negatives.generations import Generation, Generations
 from training.negatives.miner import Miner
@@ -75,8 +76,9 @@ def watch(args: argparse.Namespace) -> None:
     """Make a generation from each newest checkpoint until the training has ended."""
     directory = _collection_dir(args)
     ann_dir = args.ann_dir or os.path.join(args.training_dir or ".", "ann")
+    check(args)
     runtime.on_rank_0(lambda: check_generations(ann_dir))
-    generations = Generations(ann_dir)
+    generations, guides = Generations(ann_dir), dict[str, Guide | None]()
     waiting, patience = False, Patience()
     while True:
         found = runtime.on_rank_0(lambda: newest(args))
@@ -100,7 +102,7 @@ def watch(args: argparse.Namespace) -> None:
             runtime.on_rank_0(generations.clear)
             number = 0
         if not done:
-            if not _make(path, weights, step, number, directory, generations, args):
+            if not _make(path, weights, step, number, directory, generations, guides, args):
                 continue
             patience.restart()
         if last or args.end_ann_step and step >= args.end_ann_step or (
@@ -128,7 +130,7 @@ def _seen(found: bool, ready: bool, ann_dir: str, args: argparse.Namespace) -> s
 
 
 def _make(path: str, weights: str, step: int, number: int, directory: str, generations: Generations,
-          args: argparse.Namespace) -> bool:
+          guides: dict[str, Guide | None], args: argparse.Namespace) -> bool:
     collection = store.load(directory)
     loaded = load(path, args, collection.about.passages)
     if loaded is None:
@@ -139,7 +141,9 @@ def _make(path: str, weights: str, step: int, number: int, directory: str, gener
     index = IndexSettings.from_flags(args)
     dev = RankingEvaluator(collection, index) if len(collection.judged(training=False)) else None
     generation = Generation(number, max(step, 0), "ann" if step >= 0 else "init", collection.about.key, weights)
-    miner = Miner(collection, rules_of(args), index, args.connected_positives)
+    if collection.about.key not in guides:  # it reads a collection once, for all generations
+        guides[collection.about.key] = of_collection(args, collection, everywhere=False)
+    miner = Miner(collection, rules_of(args), index, args.connected_positives, guides[collection.about.key])
     # On the disk: memory need not hold them, and a killed job goes on with them if the checkpoint is still the newest.
     file = vector_file(os.path.join(generations.directory, "passages"), encoder, collection.passages,
                        f"{weights} {collection.about.key} {args.engine}")

@@ -15,6 +15,7 @@ from semindex.encode.vector_file import VectorFile
 from semindex.errors import UserError
 from semindex.search.index import IndexSettings
 from semindex.search.keyword import Bm25
+from training.guide import Guide
 from training.negatives.generations import Generation, Generations
 from training.negatives.mining import Known, MiningRules, Scores, Search, mine, report
 
@@ -23,13 +24,15 @@ from training.negatives.mining import Known, MiningRules, Scores, Search, mine, 
 class Miner:
     """All that decides the negatives of a collection's training pairs, but for the search.
 
-    connected: whether texts that pairs connect through others are positives of one another.
+    connected: whether texts that pairs connect through others are positives of one another. guide: on rank 0, of this
+    collection, see training.guide.of_collection.
     """
 
     collection: Collection
     rules: MiningRules
     index: IndexSettings = field(default_factory=IndexSettings)
     connected: bool = False
+    guide: Guide | None = None
 
     def known(self) -> Known:
         """Return what must not become a negative."""
@@ -43,8 +46,10 @@ class Miner:
 
         scores: of pairs, for the margins; without them there are none.
         """
+        groups, documents = np.asarray(self.collection.groups, np.int64), self.collection.about.documents
         rules = self.rules if scores else replace(self.rules, rank_min=0, margin=None, relative_margin=None)
-        mined = mine(self.collection.pairs, search, self.known(), rules, scores, fill=True)
+        mined = mine(self.collection.pairs, search, self.known(), rules, scores, fill=True,
+                     guide=self.guide.for_mining(groups, documents) if self.guide else None)
         runtime.say(report(mined.counts))
         return mined.documents, mined.counts
 

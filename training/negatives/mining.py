@@ -11,6 +11,8 @@ from semindex.errors import UserError
 Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 # From pairs, int64 [n, 2] of query and document, to their scores, float32 [n].
 Scores = Callable[[np.ndarray], np.ndarray]
+# From pairs and documents of each, int64 [n, k], to which of these are likely positives of the query, bool [n, k].
+Likely = Callable[[np.ndarray, np.ndarray], np.ndarray]
 BLOCK = 2048  # queries at once
 
 
@@ -82,12 +84,14 @@ class Known:
 
 def mine(pairs: np.ndarray, search: Search, known: Known, rules: MiningRules,
          score_of: Scores | None = None, fill: bool = False,
-         dropped: Callable[[str, np.ndarray, np.ndarray, np.ndarray], None] | None = None) -> Mined:
+         dropped: Callable[[str, np.ndarray, np.ndarray, np.ndarray], None] | None = None,
+         guide: Likely | None = None) -> Mined:
     """Choose the negatives of each pair.
 
     pairs: int64 [pairs, 2] of query and positive document. score_of: from pairs to their scores, float32; needed for
     the margins. fill: where a pair finds too few, draw documents at random that are no known positives. dropped: called
     with a reason, and of each document that is likely a positive, though no known one, the pair, itself, its score.
+    guide: another encoder's judgement, beside the margins: training.guide.Guide.for_mining.
     Raises UserError where the rules leave nothing at all, or fill finds nothing.
     """
     order = np.argsort(pairs[:, 0], kind="stable")
@@ -98,6 +102,8 @@ def mine(pairs: np.ndarray, search: Search, known: Known, rules: MiningRules,
     counts = dict.fromkeys(("pairs", "ranked", "known positives", "equal texts", "within the margin", "negatives",
                             "pairs with fewer", "filled at random"), 0)
     counts["pairs"] = len(pairs)
+    if guide is not None:
+        counts["guide"] = 0
     for start in range(0, len(queries), BLOCK):
         block = queries[start : start + BLOCK]
         found, values = search(block)
@@ -124,6 +130,13 @@ def mine(pairs: np.ndarray, search: Search, known: Known, rules: MiningRules,
             if dropped is not None:
                 place, rank = np.nonzero(near)
                 dropped("within the margin", rows[place], found[of][place, rank], values[of][place, rank])
+        if guide is not None:
+            near = allowed & guide(pairs[rows], np.maximum(found[of], 0))
+            counts["guide"] += int(near.sum())
+            allowed &= ~near
+            if dropped is not None:
+                place, rank = np.nonzero(near)
+                dropped("guide", rows[place], found[of][place, rank], values[of][place, rank])
         if dropped is not None:
             place, rank = np.nonzero(equal[of])
             dropped("equal text", rows[place], found[of][place, rank], values[of][place, rank])
@@ -136,10 +149,10 @@ def mine(pairs: np.ndarray, search: Search, known: Known, rules: MiningRules,
     counts["negatives"] = int((~lacking).sum())
     counts["pairs with fewer"] = int(lacking.any(1).sum())
     if fill and lacking.any():
-        _fill(documents, pairs, known, np.random.default_rng([rules.seed, 1]))
+        _fill(documents, pairs, known, np.random.default_rng([rules.seed, 1]), guide)
         counts["filled at random"] = int(lacking.sum())
     elif not counts["negatives"]:
-        raise UserError("no negative is left: widen --rank_max or the margins, or give a larger corpus")
+        raise UserError("no negative is left: widen --rank_max or a margin, the guide's too, or give a larger corpus")
     return Mined(documents, scores, counts)
 
 
@@ -153,7 +166,8 @@ def _choose(allowed: np.ndarray, rules: MiningRules, block: int) -> np.ndarray:
     return np.argsort(np.where(allowed, order, np.inf), axis=1, kind="stable")[:, :width]
 
 
-def _fill(documents: np.ndarray, pairs: np.ndarray, known: Known, rng: np.random.Generator) -> None:
+def _fill(documents: np.ndarray, pairs: np.ndarray, known: Known, rng: np.random.Generator,
+          guide: Likely | None) -> None:
     """Put documents drawn at random where there is none, in place."""
     tries = 20 * documents.shape[1]
     for turn in range(2 * tries):
@@ -164,18 +178,21 @@ def _fill(documents: np.ndarray, pairs: np.ndarray, known: Known, rng: np.random
         drawn = rng.choice(known.filled, len(rows))
         positive, equal = known.marks(pairs[rows, 0], drawn[:, None])
         good = ~(positive | equal)[:, 0]
-        if turn < tries:  # the same twice only where there is hardly another
+        if turn < tries:  # the same twice, or a likely positive, only where there is hardly another
             good &= ~(documents[rows] == drawn[:, None]).any(1)
+            if guide is not None:
+                good &= ~guide(pairs[rows], drawn[:, None])[:, 0]
         documents[rows[good], columns[first][good]] = drawn[good]
     raise UserError("a query has next to no document that is not a positive of it: the collection is too small")
 
 
 def report(counts: dict[str, int]) -> str:
     """Return a line that tells what mining found and dropped."""
-    dropped = sum(counts[name] for name in ("known positives", "equal texts", "within the margin"))
+    dropped = sum(counts.get(name, 0) for name in ("known positives", "equal texts", "within the margin", "guide"))
+    by_guide = f", {counts['guide']} by the guide" if "guide" in counts else ""
     text = (f"{counts['pairs']} pairs, {counts['ranked']} ranked documents: {dropped} dropped as positives or likely "
             f"so ({counts['known positives']} known positives, {counts['equal texts']} texts equal to one, "
-            f"{counts['within the margin']} within the margin); {counts['negatives']} negatives taken")
+            f"{counts['within the margin']} within the margin{by_guide}); {counts['negatives']} negatives taken")
     if counts["pairs with fewer"]:
         text += f"; {counts['pairs with fewer']} pairs found fewer than wanted"
     if counts["filled at random"]:

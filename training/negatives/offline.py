@@ -17,13 +17,14 @@ from semindex.search.keyword import Bm25
 from semindex.search.recall_files import check_outputs
 from semindex.text.corpus import Corpus
 from semindex.text.counted import counted
-from training.negatives.mining import Known, MiningRules, Scores, Search, mine, report
+from training import guide
+from training.negatives.mining import Known, Likely, MiningRules, Scores, Search, mine, report
 from training.setup import read_samples
 
 
 def dense(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> Callable[[], tuple[Search, Scores]]:
     """Encode by --params_path; return what makes search and scores, on rank 0. Every rank calls it."""
-    model, tokenizer = loading.load(args.params_path, {})
+    model, tokenizer = loading.load(args.params_path, vars(args))
     runtime.say(f"Loaded parameters from {args.params_path}")
     encoder, _ = fast_encoder(model, tokenizer, args.engine, len(documents), args.batch_size)
     vectors = encode(encoder.side("passage"), documents, "encode corpus")
@@ -60,6 +61,7 @@ def join(one: np.ndarray, two: np.ndarray, width: int) -> np.ndarray:
 
 def run(args: argparse.Namespace) -> None:
     """Mine as the flags say and write the triples."""
+    guide.check(args)
     runtime.on_rank_0(lambda: check_outputs(args.output_file, args.report_file))
     samples = read_samples(args, (2,))
     documents, queries, pairs = numbered(args, samples)
@@ -68,14 +70,16 @@ def run(args: argparse.Namespace) -> None:
         ways["dense"] = dense(args, documents, queries)
     if args.by != "dense":
         ways["bm25"] = lambda: keyword(args, documents, queries)
-    runtime.on_rank_0(lambda: _mine(args, documents, queries, pairs, ways))
+    places, count = {text: number for number, text in enumerate(documents)}, len(documents)
+    groups = np.array([*range(count), *(places.get(query, count + i) for i, query in enumerate(queries))], np.int64)
+    found = guide.of_corpus(args, documents, queries, groups)
+    likely = found.for_mining(groups, count) if found else None
+    runtime.on_rank_0(lambda: _mine(args, documents, queries, pairs, groups, ways, likely))
 
 
 def _mine(args: argparse.Namespace, documents: Corpus, queries: list[str], pairs: np.ndarray,
-          ways: dict[str, Callable[[], tuple[Search, Scores]]]) -> None:
-    places, count = {text: number for number, text in enumerate(documents)}, len(documents)
-    groups = np.array([*range(count), *(places.get(query, count + i) for i, query in enumerate(queries))], np.int64)
-    known = (Known.connected if args.connected_positives else Known)(pairs, groups, count)
+          groups: np.ndarray, ways: dict[str, Callable[[], tuple[Search, Scores]]], likely: Likely | None) -> None:
+    known = (Known.connected if args.connected_positives else Known)(pairs, groups, len(documents))
     found: list[np.ndarray] = []
     with atomic_file(args.report_file) if args.report_file else contextlib.nullcontext() as out:
         for name, way in ways.items():
@@ -88,7 +92,8 @@ def _mine(args: argparse.Namespace, documents: Corpus, queries: list[str], pairs
             search, score = way()
             rules = MiningRules(args.negatives, args.rank_min, args.rank_max, args.margin, args.relative_margin,
                                 args.sampling, args.seed + len(found))
-            mined = mine(pairs, search, known, rules, score, fill=args.keep_all, dropped=note if out else None)
+            mined = mine(pairs, search, known, rules, score, fill=args.keep_all, dropped=note if out else None,
+                         guide=likely)
             runtime.say(f"{name}: {report(mined.counts)}")
             found.append(mined.documents)
     chosen = found[0] if len(found) == 1 else join(found[0], found[1], args.negatives)

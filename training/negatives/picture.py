@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from sklearn.manifold import TSNE
 
     collection = store.load(args.data_dir)
-    model, tokenizer = loading.load(args.params_path, {})
+    model, tokenizer = loading.load(args.params_path, vars(args))
     collection.check_tokenizer(tokenizer, model.settings.prompts, args.params_path)
     runtime.say(f"Loaded parameters from {args.params_path}")
     encoder, _ = fast_encoder(model, tokenizer, args.engine, collection.about.passages, args.batch_size)
