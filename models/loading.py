@@ -13,13 +13,13 @@ from paddle import nn
 from models import weights
 from models.semantic_index import SemanticIndex
 from models.settings import MAX_SEQ_LENGTH, SETTINGS, EncoderSettings, read_settings, write_settings
-from models.weights import huggingface
+from models.weights import huggingface, sentence_transformers
 from models.weights.configuration import CONFIG, longest_text, read_config
 from models.weights.paddlenlp import quiet
 from models.weights.state_files import read_state
 from semindex import manifest
 from semindex.errors import UserError
-from semindex.files import digest
+from semindex.files import checksum, digest
 from semindex.runtime import say, warn
 from semindex.text.paddlenlp_tokenizer import PaddlenlpTokenizer
 from semindex.text.tokenizer import TextTokenizer
@@ -89,7 +89,11 @@ def fingerprint(params_path: str, model: SemanticIndex, tokenizer: TextTokenizer
 
     params_path: where the model was loaded from.
     """
-    found = digest(locate(params_path)[1])
+    directory, file = locate(params_path)
+    files = [*huggingface.weights_files(file), *sentence_transformers.weights_files(directory)]
+    found = digest(files[0])
+    for other in files[1:]:
+        found.update(checksum(other).encode())
     settings = {key: value for key, value in asdict(model.settings).items()
                 if key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")
                 or (key, value) == ("similarity", "dot") or key in ("projection_activation", "truncate_dim") and value}
@@ -141,8 +145,13 @@ def check_files(directory: str, trust: bool = False) -> None:
 
     trust: see manifest.check.
     """
-    if manifest.check(directory, "checkpoint", trust) is None and os.path.isfile(os.path.join(directory, SETTINGS)):
+    kind = (manifest.read(directory) or {}).get("kind")
+    if kind == sentence_transformers.KIND:  # an export that is read as any other such directory
+        manifest.check(directory, kind, trust)
+    elif manifest.check(directory, "checkpoint", trust) is None and os.path.isfile(os.path.join(directory, SETTINGS)):
         warn(f"{directory}: from before there were checksums, its files are not checked")
+
+
 def _make(auto_model: Any, config: Any, directory: str) -> Any:
     """Return the encoder of a configuration; whatever paddlenlp raises becomes one line."""
     try:

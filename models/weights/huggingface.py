@@ -11,7 +11,7 @@ import numpy as np
 from models.weights import Pretrained
 from models.weights.configuration import FIELDS, longest_text
 from models.weights.paddlenlp import dropout_rates, loaded, quiet
-from models.weights.sentence_transformers import projection, sentence_settings
+from models.weights.sentence_transformers import linear_weights, sentence_settings
 from models.weights.tensors import read_tensors
 from semindex.errors import UserError
 from semindex.fields import file_name, mapping_of, read_fields
@@ -165,6 +165,17 @@ def fill(encoder: Any, theirs: dict[str | None, tuple[str, np.ndarray]], path: s
     encoder.set_state_dict(state)
 
 
+def _fill_pooler(encoder: Any, weights: dict[str, np.ndarray], name: str) -> None:
+    """Give an encoder the pooler that stands as a module of its own; UserError where it has another width."""
+    import paddle
+
+    if weights["weight"].shape != tuple(encoder.pooler.dense.weight.shape):
+        raise UserError(f"{name}: the first Dense is {list(weights['weight'].shape)}, the encoder's pooler is "
+                        f"{encoder.pooler.dense.weight.shape}")
+    encoder.pooler.dense.set_state_dict({key: paddle.to_tensor(value) for key, value in weights.items()})
+    encoder.pooler_missing = False
+
+
 def claims(name: str) -> bool:
     """Tell whether the name is a directory with such weights."""
     return os.path.isdir(name) and weights_file(name) is not None
@@ -175,7 +186,9 @@ def load(name: str, dropout: float | None, texts: Iterable[str]) -> Pretrained:
     quiet()
     source = os.path.abspath(name)
     found = loaded(name, partial(load_encoder, source, dropout_rates(dropout)), source)
-    found.settings, found.projection = sentence_settings(name), projection(name)
+    found.settings, found.projection = sentence_settings(name), linear_weights(name)
+    if pooler := linear_weights(name, "Pooler"):
+        _fill_pooler(found.encoder, pooler, name)
     if found.settings:
         config, settings = found.encoder.config, found.settings
         length = settings.setdefault("max_seq_length", written_length(source))

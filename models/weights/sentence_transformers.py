@@ -24,8 +24,10 @@ from semindex.runtime import warn
 from semindex.text.tokenizer_file import read_tokenizer
 
 MODULES, PROMPTS = "modules.json", "config_sentence_transformers.json"
-# The order that SemanticIndex computes in; Dense and Normalize may be left out.
-ORDER = ["Transformer", "Pooling", "Dense", "Normalize"]
+# The order that SemanticIndex computes in; Dense and Normalize may be left out. Pooler is the first of two Dense:
+# BERT's own pooler, a layer with tanh over [CLS].
+ORDER = ["Transformer", "Pooling", "Pooler", "Dense", "Normalize"]
+KIND = "sentence-transformers"  # what the manifest of a directory calls it that export_model.py wrote
 POOLINGS = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max", "mean": "mean", "cls": "cls", "max": "max"}
 ACTIVATIONS = {"torch.nn.modules.linear.Identity": "", "torch.nn.modules.activation.Tanh": "tanh",
                "torch.nn.modules.activation.ReLU": "relu", "torch.nn.modules.activation.GELU": "gelu",
@@ -53,14 +55,16 @@ def modules(directory: str) -> dict[str, str]:
     if not list_of(part).fits(content):
         raise UserError(f"{path}: holds {shown(content)}, expected {list_of(part).expected}")
     found = [(module["type"].rsplit(".", 1)[-1], module["path"]) for module in content]
-    unknown = [kind for kind, _ in found if kind not in ORDER]
-    if unknown:
-        raise UserError(f"{path}: the module {unknown[0]} is not supported; known are {', '.join(ORDER)}")
     kinds = [kind for kind, _ in found]
+    known = [kind for kind in ORDER if kind != "Pooler"]
+    if unknown := [kind for kind in kinds if kind not in known]:
+        raise UserError(f"{path}: the module {unknown[0]} is not supported; known are {', '.join(known)}")
+    if kinds.count("Dense") == 2:
+        kinds[kinds.index("Dense")] = "Pooler"
     if kinds != [kind for kind in ORDER if kind in kinds]:
-        raise UserError(f"{path}: the modules {', '.join(kinds)} are not supported; each of {', '.join(ORDER)} once at "
-                        "most, in that order")
-    places = dict(found)
+        raise UserError(f"{path}: the modules {', '.join(kind for kind, _ in found)} are not supported; each of "
+                        f"{', '.join(known)} once at most, in that order")
+    places = dict(zip(kinds, (place for _, place in found)))
     if places.get("Transformer"):
         raise UserError(f"{path}: the Transformer stands in {places['Transformer']}, expected in the directory itself")
     return places
@@ -111,6 +115,13 @@ def sentence_settings(directory: str) -> dict[str, Any]:
     settings: dict[str, Any] = {"output_emb_size": 0} | _prompts(directory)
     if "Pooling" in found:
         settings["pooling"] = _pooling(directory, found["Pooling"])
+    if "Pooler" in found:
+        dense = _dense(directory, found["Pooler"])
+        about = settings.get("pooling"), dense.get("activation_function", TANH), dense.get("bias", True)
+        if about != ("cls", TANH, True):
+            raise UserError(f"{directory}: two Dense modules are supported only where the first is BERT's pooler: "
+                            "pooling cls, a bias, Tanh")
+        settings["pooling"] = "pooler"
     if "Dense" in found:
         dense = _dense(directory, found["Dense"])
         settings |= {"output_emb_size": dense["out_features"], "projection_bias": dense.get("bias", True),
@@ -148,12 +159,18 @@ def _dense(directory: str, place: str) -> dict[str, Any]:
     return content
 
 
-def projection(directory: str) -> dict[str, np.ndarray]:
-    """Return the weights of the Dense module as paddle's linear layer has them; {} where there is none.
+def weights_files(directory: str) -> list[str]:
+    """Return the files of weights beside the encoder's."""
+    found = modules(directory)
+    return [os.path.join(directory, found[kind], "model.safetensors") for kind in ("Pooler", "Dense") if kind in found]
+
+
+def linear_weights(directory: str, kind: str = "Dense") -> dict[str, np.ndarray]:
+    """Return the weights of the module Dense or Pooler as paddle's linear layer has them; {} where there is none.
 
     Raises UserError where they are missing or of another shape than its configuration says.
     """
-    place = modules(directory).get("Dense")
+    place = modules(directory).get(kind)
     if place is None:
         return {}
     about, path = _dense(directory, place), os.path.join(directory, place, "model.safetensors")

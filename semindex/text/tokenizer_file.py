@@ -77,6 +77,12 @@ class FileTokenizer(TextTokenizer):
         with open(os.path.join(directory, CONFIG), "w", encoding="utf-8") as file:
             json.dump(about, file, ensure_ascii=False, indent=2)
 
+    def as_file(self) -> "FileTokenizer":
+        """Return itself without the file's own truncation and padding, with its special tokens named."""
+        content = json.loads(self.content) | {"truncation": None, "padding": None}
+        return FileTokenizer(json.dumps(content, ensure_ascii=False), self.max_seq_length, self.pad_id,
+                             {"pad_token": self.rust.id_to_token(self.pad_id)} | self.special, self.where)
+
     def export(self, directory: str) -> dict[str, Any]:
         """See TextTokenizer."""
         self.save(directory)

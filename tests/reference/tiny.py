@@ -3,12 +3,13 @@
 The scripts here make them where torch is, the tests where paddle is; weights and vocabularies follow from names alone.
 """
 
+import hashlib
 import json
 import zlib
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from tokenizers.pre_tokenizers import ByteLevel
 
@@ -46,7 +47,7 @@ def wordpiece():
     """BERT's: lower case, [CLS] text [SEP]."""
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *MARKS, *HAN, *LETTERS,
               *(f"##{letter}" for letter in LETTERS)]
-    tokenizer = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece({token: i for i, token in enumerate(dict.fromkeys(tokens))}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer, ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
@@ -190,3 +191,18 @@ def write_modules(directory, variant):
     dump(directory / "config_sentence_transformers.json", {
         "__version__": {"sentence_transformers": "5.1.2"}, "prompts": variant.get("prompts", {}), "default_prompt_name": None,
         "similarity_fn_name": "cosine"} | ({"truncate_dim": variant["truncate"]} if "truncate" in variant else {}))
+
+
+def digests(directory):
+    """Return {file: checksum} of an exported directory: of tensors and of what JSON says, not of how it is written."""
+    found = {}
+    for path in sorted(Path(directory).rglob("*")):
+        name = str(path.relative_to(directory))
+        if path.suffix == ".safetensors":
+            parts = [f"{key} {value.shape} {value.dtype} {zlib.crc32(value.tobytes())}" for key, value in sorted(load_file(str(path)).items())]
+        elif path.suffix == ".json" and name != "manifest.json":
+            parts = [json.dumps(json.loads(path.read_text(encoding="utf-8")), sort_keys=True)]
+        else:
+            continue
+        found[name] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return found
