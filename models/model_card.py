@@ -23,8 +23,9 @@ POSITION = ("step", "best", "waited")
 
 
 def _name(place: str) -> str:
-    """Return a directory's name without the folders above it, which are nobody else's business."""
-    return os.path.basename(os.path.abspath(place)) if os.path.isabs(place) or os.path.exists(place) else place
+    """Return a directory's name without the folders above it, which are nobody else's business; as UTF-8 holds it."""
+    known = os.path.isabs(place) or os.path.exists(place)
+    return (os.path.basename(os.path.abspath(place)) if known else place).encode("utf-8", "replace").decode()
 
 
 def _table(rows: Mapping[str, Any], left: str, right: str) -> str:
@@ -49,10 +50,13 @@ def _training(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return flags, {key: state[key] for key in ("step", "best") if state.get(key) is not None}
 
 
-def model_card(model: SemanticIndex, source: str, name: str, results: Mapping[str, float],
+def model_card(model: SemanticIndex, source: str, output_path: str, results: Mapping[str, float],
                versions: Mapping[str, str]) -> str:
-    """Return the text. source: the checkpoint; results: by metric, of a development set; versions: by package."""
-    settings, flags, where = model.settings, *_training(source)
+    """Return the text.
+
+    source: the checkpoint. output_path: the directory. results: by metric, of a development set. versions: by package.
+    """
+    settings, name, flags, where = model.settings, _name(os.path.abspath(output_path)), *_training(source)
     size = sum(parameter.size for parameter in model.parameters())
     linear = f"{settings.output_emb_size} wide, {settings.projection_activation or 'no'} activation"
     about = {
@@ -64,8 +68,7 @@ def model_card(model: SemanticIndex, source: str, name: str, results: Mapping[st
         "prompts": {side: settings.prompts.of(side) for side in SIDES} if settings.prompts.identity() else "none",
     } | ({"trained to be cut to": settings.matryoshka_dims} if settings.matryoshka_dims else {})
     parts = [f"{HEAD}\n# {name}", "An encoder for semantic search: texts to vectors, near texts to near vectors.",
-             f"Weights from: {_name(settings.encoder)}. Loss: {settings.head or 'none, as they came'}. "
-             f"Checkpoint: {_name(source)}.", _table(about, "what", "value"), "## Use", _usage(name), "## Training"]
+             f"Weights from: {_name(settings.encoder)}. Loss: {settings.head or 'none, as they came'}.", _table(about, "what", "value"), "## Use", _usage(name), "## Training"]
     if flags:
         parts.append(_table(flags | where, "flag or data", "value"))
         parts.append("`training texts` is a checksum, `best` the best value of the main metric on the development set "

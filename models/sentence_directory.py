@@ -14,6 +14,7 @@ from models.model_card import model_card
 from models.semantic_index import SemanticIndex
 from models.weights.huggingface import SINGLE, huggingface_name, is_linear
 from models.weights.sentence_transformers import ACTIVATIONS, KIND, MODULES, PROMPTS
+from models.weights.tensors import write_tensors
 from semindex import manifest
 from semindex.directories import atomic_directory
 from semindex.errors import UserError
@@ -112,11 +113,9 @@ def _dump(content: Any, *place: str) -> None:
 
 def write_files(model: SemanticIndex, tokenizer: FileTokenizer, directory: str) -> None:
     """Write all but the model card: the encoder, its tokenizer, and the modules behind it."""
-    from safetensors.numpy import save_file
-
     settings = model.settings
     _dump(encoder_config(model, tokenizer), directory, "config.json")
-    save_file(encoder_weights(model), os.path.join(directory, SINGLE), {"format": "pt"})
+    write_tensors(os.path.join(directory, SINGLE), encoder_weights(model))
     tokenizer.save(directory)
     _dump(tokenizer.special, directory, SPECIAL_FILE)
     _dump({"max_seq_length": settings.max_seq_length, "do_lower_case": False}, directory, "sentence_bert_config.json")
@@ -132,7 +131,7 @@ def write_files(model: SemanticIndex, tokenizer: FileTokenizer, directory: str) 
         _dump({"in_features": weight.shape[1], "out_features": weight.shape[0], "bias": bias is not None,
                "activation_function": names[activation]}, directory, place, "config.json")
         state = {"linear.weight": weight} | ({} if bias is None else {"linear.bias": bias})
-        save_file(state, os.path.join(directory, place, SINGLE), {"format": "pt"})
+        write_tensors(os.path.join(directory, place, SINGLE), state)
     places.append(("Normalize", f"{len(places)}_Normalize"))
     _dump({}, directory, places[-1][1], "config.json")
     _dump([{"idx": i, "name": str(i), "path": place, "type": f"sentence_transformers.models.{kind}"}
@@ -155,7 +154,7 @@ def export_sentence_transformers(model: SemanticIndex, tokenizer: TextTokenizer,
     file = tokenizer_file(model, tokenizer)
     with atomic_directory(output_path, KIND) as directory:
         write_files(model, file, directory)
-        card = model_card(model, source, os.path.basename(os.path.abspath(output_path)), results or {}, versions())
+        card = model_card(model, source, output_path, results or {}, versions())
         with open(os.path.join(directory, "README.md"), "w", encoding="utf-8") as text:
             text.write(card)
         manifest.write(directory, KIND, {"dimension": model.dimension, "versions": versions()})

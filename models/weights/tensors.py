@@ -1,5 +1,8 @@
 """safetensors files as numpy arrays, brain floats too."""
 
+import os
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,3 +35,17 @@ def _array(part: dict[str, Any]) -> np.ndarray:
         values = np.frombuffer(part["data"], {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4"}.get(
             part["dtype"], part["dtype"]))
     return values.reshape(part["shape"])
+
+
+def write_tensors(path: str, state: Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file as PyTorch's readers want it. Raises OSError, for a full disk for example."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(dict(state), path, {"format": "pt"})
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), path) from None
