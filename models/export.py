@@ -27,26 +27,31 @@ SAMPLES = ["退", "信用卡丢了怎么挂失", "怎么查快递到哪了？", 
 AGREEMENT = 1e-4
 
 
-def check_output_path(path: str) -> None:
+def check_output_path(path: str, kind: str = "export") -> None:
     """Raise UserError where `path` is something else than an export, an empty directory or nothing."""
-    check_replaceable(path, "--output_path", "export")
+    check_replaceable(path, "--output_path", kind)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that an export comes from."""
+    found = {}
+    for package in ("paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "tokenizers", "paddle2onnx", "onnxruntime"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: str, source: str) -> None:
     """Write semantic_index.json, the tokenizer and manifest.json with the checksums of all files."""
     about = tokenizer.export(directory)
     write_settings(model.settings, directory)
-    versions = {}
-    for package in ("paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "tokenizers", "paddle2onnx", "onnxruntime"):
-        with contextlib.suppress(PackageNotFoundError):
-            versions[package] = version(package)
     manifest.write(directory, "export", {
         "source": source, "written": time.strftime("%Y-%m-%dT%H:%M:%S"), "dimension": model.dimension,
         "max_seq_length": model.settings.max_seq_length,
         "similarity": model.settings.similarity, "matryoshka_dims": model.settings.matryoshka_dims,
         "prompts": asdict(model.settings.prompts),
         "max_position_embeddings": longest_text(model.ptm.config) or model.settings.max_seq_length,
-        "tokenizer": about, "versions": versions})
+        "tokenizer": about, "versions": versions()})
 
 
 def export(model: SemanticIndex, tokenizer: TextTokenizer, output_path: str, formats: Sequence[str],

@@ -11,64 +11,26 @@ from typing import Any
 import paddle
 from paddle import nn
 
-from models import weights
+from models import flag_checks, weights
 from models.semantic_index import SemanticIndex
 from models.settings import MAX_SEQ_LENGTH, SETTINGS, EncoderSettings, read_settings, write_settings
-from models.weights import huggingface
+from models.weights import huggingface, sentence_transformers
 from models.weights.configuration import CONFIG, longest_text, read_config
 from models.weights.paddlenlp import quiet
 from models.weights.state_files import read_state
 from semindex import manifest
-from semindex.encode.truncation import choose
 from semindex.errors import UserError
-from semindex.files import digest
+from semindex.files import checksum, digest
 from semindex.runtime import say, warn
 from semindex.text.paddlenlp_tokenizer import PaddlenlpTokenizer
 from semindex.text.tokenizer import TextTokenizer
 from semindex.text.tokenizer_file import read_tokenizer
 
 WEIGHTS = "model_state.pdparams"
-PROMPTS = ("query_prompt", "passage_prompt", "query_prompt_on_both")
 # What a checkpoint from before manifests may hold.
 OLDER = {WEIGHTS, SETTINGS, "config.json", "optimizer.pdopt", "training_state.json", "head.pdparams", "vocab.txt",
          "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json", "vocab.json",
          "merges.txt", "sentencepiece.bpe.model", "spiece.model"}
-
-
-def _check_flags(flags: dict[str, Any], stored: EncoderSettings, where: str) -> None:
-    """Refuse flags that say other than the checkpoint; a shorter or longer max_seq_length is the user's choice."""
-    if flags.get("infer_with_fc_pooler") and stored.pooling != "pooler":
-        raise UserError(f"--infer_with_fc_pooler contradicts the checkpoint {where}, whose pooling is "
-                        f"{stored.pooling}; leave the flag out")
-    for name in ("output_emb_size", "pooling", "pooling_layer", "similarity", *PROMPTS):
-        given = flags.get(name)
-        if given is not None and given != getattr(stored, name):
-            raise UserError(f"--{name} {given} contradicts the checkpoint {where}, made with "
-                            f"{getattr(stored, name)}; leave the flag out")
-
-
-def _check_shape_flag(name: str | None, config: Any, stored: EncoderSettings, where: str) -> None:
-    """Refuse a --model_name_or_path of another encoder than the checkpoint holds."""
-    if name is None or name == stored.encoder:
-        return
-    if os.path.isfile(os.path.join(name, CONFIG)):
-        given = read_config(name)
-        keys = ("hidden_size", "num_hidden_layers", "vocab_size")
-        if all(given.get(key, getattr(config, key)) == getattr(config, key) for key in keys):
-            return
-    elif os.path.basename(name) == os.path.basename(stored.encoder.rstrip("/")):
-        return  # the same encoder, named with another path
-    raise UserError(f"--model_name_or_path {name} contradicts the checkpoint {where}, made with "
-                    f"{stored.encoder}; leave the flag out")
-
-
-def _check_lengths(settings: EncoderSettings, flags: dict[str, Any], config: Any) -> None:
-    """Raise UserError where texts or queries may have more tokens than the encoder has positions."""
-    longest = longest_text(config)
-    queries = flags.get("max_query_length") or settings.max_query_length
-    for name, length in (("max_seq_length", settings.max_seq_length), ("max_query_length", queries)):
-        if longest is not None and length > longest:
-            raise UserError(f"--{name} {length}: {settings.encoder} reads at most {longest} tokens")
 
 
 def locate(params_path: str) -> tuple[str, str]:
@@ -86,20 +48,21 @@ def locate(params_path: str) -> tuple[str, str]:
     return directory or ".", file
 
 
-def _check_truncation(model: SemanticIndex) -> None:
-    """Warn of a width that the encoder was not trained for; the whole width is no truncation."""
-    settings = model.settings
-    settings.truncate_dim = choose(settings.truncate_dim, model.width, settings.matryoshka_dims, settings.similarity)
-
-
 def fingerprint(params_path: str | None, model: SemanticIndex, tokenizer: TextTokenizer) -> str:
     """Return a SHA-256 over weights, shape, settings and vocabulary: encoders with the same one give the same vectors.
 
     params_path: where the model was loaded from, None where that is no checkpoint.
     """
-    found = digest(locate(params_path)[1]) if params_path else hashlib.sha256()
-    for value in () if params_path else model.state_dict().values():
-        found.update(value.numpy().tobytes())
+    found = hashlib.sha256()
+    if params_path:
+        directory, file = locate(params_path)
+        files = [*huggingface.weights_files(file), *sentence_transformers.weights_files(directory)]
+        found = digest(files[0])
+        for other in files[1:]:
+            found.update(checksum(other).encode())
+    else:
+        for value in model.state_dict().values():
+            found.update(value.numpy().tobytes())
     settings = {key: value for key, value in asdict(model.settings).items()
                 if key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length")
                 or (key, value) == ("similarity", "dot") or key in ("projection_activation", "truncate_dim") and value}
@@ -151,8 +114,13 @@ def check_files(directory: str, trust: bool = False) -> None:
 
     trust: see manifest.check.
     """
-    if manifest.check(directory, "checkpoint", trust) is None and os.path.isfile(os.path.join(directory, SETTINGS)):
+    kind = (manifest.read(directory) or {}).get("kind")
+    if kind == sentence_transformers.KIND:  # an export that is read as any other such directory
+        manifest.check(directory, kind, trust)
+    elif manifest.check(directory, "checkpoint", trust) is None and os.path.isfile(os.path.join(directory, SETTINGS)):
         warn(f"{directory}: from before there were checksums, its files are not checked")
+
+
 def _make(auto_model: Any, config: Any, directory: str) -> Any:
     """Return the encoder of a configuration; whatever paddlenlp raises becomes one line."""
     try:
@@ -189,22 +157,22 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
             raise UserError(f"{params_path}: holds no {SETTINGS}; pass --model_name_or_path with the encoder's name")
         model, tokenizer = create(name, flags, head_dropout=head_dropout)
     else:
-        _check_flags(flags, settings, directory)
+        flag_checks.check_flags(flags, settings, directory)
         read_config(directory, file)
         path = os.path.abspath(directory)
         try:
             config = AutoConfig.from_pretrained(path)
         except Exception as error:
             raise UserError(_incomplete(directory, error)) from None
-        _check_shape_flag(name, config, settings, directory)
+        flag_checks.check_shape(name, config, settings, directory)
         if flags.get("dropout") is not None:
             config.hidden_dropout_prob = config.attention_probs_dropout_prob = flags["dropout"]
         for key in ("max_seq_length", "truncate_dim"):
             if flags.get(key) is not None:
                 setattr(settings, key, flags[key])
-        _check_lengths(settings, flags, config)
+        flag_checks.check_lengths(settings, flags, config)
         model = SemanticIndex(_make(AutoModel, config, directory), settings, head_dropout)
-        _check_truncation(model)
+        flag_checks.check_truncation(model)
         tokenizer = _checkpoint_tokenizer(directory, settings.max_seq_length)
     load_weights(model, file)
     model.eval()
@@ -240,7 +208,7 @@ def assemble(name: str, found: weights.Pretrained, flags: dict[str, Any], head: 
     """Build a new encoder of what a source gave; name: where it came from, for settings and messages."""
     ptm = found.encoder
     given = {key: flags[key] for key in ("pooling", "pooling_layer", "output_emb_size", "max_seq_length", "similarity",
-                                         "truncate_dim", *PROMPTS) if flags.get(key) is not None}
+                                         "truncate_dim", *flag_checks.PROMPTS) if flags.get(key) is not None}
     usual: dict[str, Any] = {"pooling": "pooler", "head": head}
     if head in MAX_SEQ_LENGTH:
         longest = longest_text(ptm.config) or MAX_SEQ_LENGTH[head]
@@ -250,9 +218,9 @@ def assemble(name: str, found: weights.Pretrained, flags: dict[str, Any], head: 
     usual |= found.settings
     settings = EncoderSettings(name, **usual | given)
     _choose_simcse_pooling(settings, flags)
-    _check_lengths(settings, flags, ptm.config)
+    flag_checks.check_lengths(settings, flags, ptm.config)
     model = SemanticIndex(ptm, settings, head_dropout)
-    _check_truncation(model)
+    flag_checks.check_truncation(model)
     if found.projection:
         _fill_projection(model, found.projection, name)
     return model, found.make_tokenizer(settings.max_seq_length)

@@ -12,6 +12,14 @@ from semindex.errors import UserError
 READS_PADDING = ("BertModel", "ErnieModel", "RobertaModel", "ElectraModel", "RoFormerModel")
 
 
+def _follow_epsilon(ptm: nn.Layer) -> None:
+    """Let ERNIE's layer norms follow its configuration: paddlenlp's always add 1e-12, those of Hugging Face do not."""
+    if type(ptm).__name__ == "ErnieModel":
+        for layer in ptm.sublayers():
+            if isinstance(layer, nn.LayerNorm):
+                layer._epsilon = ptm.config.layer_norm_eps
+
+
 class SemanticIndex(nn.Layer):
     """Encoder, pooling, linear layer, dropout, L2 norm: the recipe's order, parameter names and initialisation.
 
@@ -23,6 +31,7 @@ class SemanticIndex(nn.Layer):
     def __init__(self, ptm: nn.Layer, settings: EncoderSettings, head_dropout: float = 0.1) -> None:
         super().__init__()
         self.ptm, self.settings = ptm, settings
+        _follow_epsilon(ptm)
         self.pad_id: int = ptm.config.pad_token_id or 0
         width = ptm.config.hidden_size
         self.dropout = nn.Dropout(head_dropout)

@@ -6,7 +6,7 @@ import ctypes
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from semindex import manifest
 from semindex.errors import UserError
@@ -47,8 +47,14 @@ def own_files(path: str, kind: str, older: Older | None = None) -> set[str] | No
     if content["kind"] != kind:
         return None
     # A writer killed while it made a directory smaller leaves a file of the kind that the manifest no longer names.
-    own = set(content["files"]) | {manifest.NAME} | (older and older(path) or set())
+    own = _whole(path, content["files"]) | {manifest.NAME} | (older and older(path) or set())
     return own & names | left
+
+
+def _whole(path: str, files: Iterable[str]) -> set[str]:
+    """Return the manifest's files and folders that stand in a directory, without folders that hold anything else."""
+    others = manifest.files_below(path, manifest.top(files)) - set(files)
+    return manifest.top(files) - {name.split("/")[0] for name in others if "/" in name}
 
 
 def check_replaceable(path: str, flag: str, kind: str, older: Older | None = None) -> bool:
@@ -109,7 +115,7 @@ def _recover(real: str) -> None:
     remove_left_over(real, "partial")
     for partial in left_over(os.path.join(real, "partial"), "partial"):
         if manifest.read(partial):  # all of it was there, and some of it may have moved
-            _move_in(partial, real, set((manifest.read(real) or {"files": ()})["files"]))
+            _move_in(partial, real, manifest.top((manifest.read(real) or {"files": ()})["files"]))
         shutil.rmtree(partial, ignore_errors=True)
     for old in left_over(real, "old"):
         if os.path.lexists(real):

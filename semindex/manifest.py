@@ -15,6 +15,7 @@ from semindex.errors import UserError
 
 NAME, FORMAT = "manifest.json", 2
 READ_BY_LOADERS = (".json", ".txt", ".pdparams", ".pdopt", ".safetensors", ".npy", ".bin", ".model")
+TO_EDIT = (".md",)  # a model card: people go on writing it, no loader reads it
 BLOCK = 64 << 20  # bytes; of a larger file the blocks are hashed beside each other, and then their checksums
 
 
@@ -42,6 +43,21 @@ def checksums(directory: str, names: Iterable[str]) -> dict[str, dict[str, Any]]
     return found
 
 
+def files_below(directory: str, folders: Iterable[str] | None = None) -> set[str]:
+    """Return the files of a directory and of the folders in it, `folder/file`; folders: those alone, not all."""
+    found: set[str] = set()
+    for place, inner, names in os.walk(directory):
+        if place == directory and folders is not None:
+            inner[:] = [name for name in inner if name in folders]
+        found.update(os.path.relpath(os.path.join(place, name), directory) for name in names)
+    return found
+
+
+def top(names: Iterable[str]) -> set[str]:
+    """Return what stands in the directory itself of files and `folder/file`."""
+    return {name.split("/")[0] for name in names}
+
+
 def _seal(content: dict[str, Any]) -> str:
     rest = {key: value for key, value in content.items() if key != "seal"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
@@ -50,9 +66,10 @@ def _seal(content: dict[str, Any]) -> str:
 def write(directory: str, kind: str, about: dict[str, Any] | None = None) -> None:
     """Write the manifest of a directory whose other files are all there.
 
-    kind: checkpoint, export, index, collection or generation. about: what else it tells. Raises OSError.
+    kind: checkpoint, export, sentence-transformers, index, collection or generation. about: what else it tells. Raises
+    OSError.
     """
-    names = sorted(name for name in os.listdir(directory) if name != NAME)
+    names = sorted(name for name in files_below(directory) if name != NAME)
     _dump(directory, {"made_by": "semindex", "format": FORMAT, "kind": kind, **(about or {}),
                       "files": checksums(directory, names)})
 
@@ -131,13 +148,15 @@ def _check(directory: str, kind: str, content: dict[str, Any], trust: bool) -> N
         raise UserError(f"{directory}: is of kind {content['kind']}, expected {kind}")
     wanted = {name: value if isinstance(value, dict) else {"sha256": value} for name, value in content["files"].items()}
     for name in wanted:
-        if os.path.basename(name) != name or not os.path.isfile(os.path.join(directory, name)):
+        outside = os.path.isabs(name) or ".." in name.split("/") or os.path.normpath(name) != name
+        if outside or not os.path.isfile(os.path.join(directory, name)):
             raise UserError(f"{os.path.join(directory, name)}: missing; write the {kind} anew")
-    strange = sorted(name for name in os.listdir(directory) if name not in wanted and name != NAME
+    strange = sorted(name for name in files_below(directory, top(wanted)) if name not in wanted and name != NAME
                      and name.endswith(READ_BY_LOADERS))
     if strange:
         raise UserError(f"{os.path.join(directory, strange[0])}: was added to the {kind} after it was written; "
                         "remove it")
+    wanted = {name: value for name, value in wanted.items() if not name.endswith(TO_EDIT)}
     stats = [os.stat(os.path.join(directory, name)) for name in wanted]
     state = (os.path.realpath(directory), content.get("seal"), *((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats))
     if trust or state in _believed:

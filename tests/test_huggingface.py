@@ -49,7 +49,7 @@ def small(tmp_path):
 
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"退款到账银行卡丢了"]))
     encoder = BertModel(BertConfig(vocab_size=14, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                                   intermediate_size=64, max_position_embeddings=64))
+                                   intermediate_size=64, max_position_embeddings=64, type_vocab_size=2))
     encoder.eval()
     ours = encoder.state_dict()
     names = [*(f"bert.embeddings.{n}.weight" for n in ("word_embeddings", "position_embeddings", "token_type_embeddings")),
@@ -104,11 +104,13 @@ def test_without_a_pooler_another_pooling_is_asked_for(small):
 
 def test_modules_that_are_not_known_are_refused(small):
     directory, _ = small
-    modules = [{"type": "sentence_transformers.models.Transformer", "path": ""},
-               {"type": "sentence_transformers.models.WeightedLayerPooling", "path": "2_Layers"}]
-    (directory / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(UserError, match="the module WeightedLayerPooling is not supported"):
-        create(str(directory), {})
+    for kind, error in (("LayerNorm", "the module LayerNorm is not supported"),
+                        ("Dense", "2_Dense/config.json: missing, modules.json names it")):
+        modules = [{"type": "sentence_transformers.models.Transformer", "path": ""},
+                   {"type": f"sentence_transformers.models.{kind}", "path": f"2_{kind}"}]
+        (directory / "modules.json").write_text(json.dumps(modules))
+        with pytest.raises(UserError, match=error):
+            create(str(directory), {})
 
 
 def test_a_damaged_file_is_named(small):

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from semindex.errors import UserError
-from semindex.fields import file_name, list_of, read_fields, real, text, whole
+from semindex.fields import file_name, list_of, read_fields, real, text, truth, whole
 
 CONFIG, LEGACY = "config.json", "model_config.json"
 FAMILIES = ("Bert", "Ernie", "Roberta", "XLMRoberta", "Electra", "RoFormer")
@@ -17,7 +17,8 @@ FIELDS = {name: field.optional() for name, field in {
     "embedding_size": whole(1, 65_536), "max_position_embeddings": whole(3, 1_000_000),
     "type_vocab_size": whole(0, 1000), "pad_token_id": whole(0, 10_000_000).or_none(),
     "hidden_dropout_prob": real(0, 1), "attention_probs_dropout_prob": real(0, 1), "initializer_range": real(0, 100),
-    "layer_norm_eps": real(0, 1), "hidden_act": text(), "model_type": text(),
+    "layer_norm_eps": real(0, 1), "hidden_act": text(), "model_type": text(), "use_task_id": truth(),
+    "task_type_vocab_size": whole(1, 1000), "position_embedding_type": text(),
 }.items()}
 
 

@@ -9,27 +9,28 @@ from typing import Any
 import numpy as np
 
 from models.weights import Pretrained
-from models.weights.configuration import FIELDS
+from models.weights.configuration import FIELDS, longest_text
 from models.weights.paddlenlp import dropout_rates, loaded, quiet
-from models.weights.sentence_transformers import projection, sentence_settings
+from models.weights.sentence_transformers import linear_weights, sentence_settings
+from models.weights.tensors import read_tensors
 from semindex.errors import UserError
 from semindex.fields import file_name, mapping_of, read_fields
-from semindex.text.tokenizer_file import read_tokenizer
+from semindex.text.tokenizer_file import read_tokenizer, written_length
 
 SINGLE, SHARDS = "model.safetensors", "model.safetensors.index.json"
-# Hugging Face's name of a BERT-like encoder's parameters, and paddlenlp's.
-RENAMES = [
-    (r"^encoder\.layer\.", "encoder.layers."),
-    (r"\.attention\.self\.query\.", ".self_attn.q_proj."),
-    (r"\.attention\.self\.key\.", ".self_attn.k_proj."),
-    (r"\.attention\.self\.value\.", ".self_attn.v_proj."),
-    (r"\.attention\.output\.dense\.", ".self_attn.out_proj."),
-    (r"\.attention\.output\.LayerNorm\.", ".norm1."),
-    (r"\.intermediate\.dense\.", ".linear1."),
-    (r"^(encoder\.layers\.\d+)\.output\.dense\.", r"\1.linear2."),
-    (r"^(encoder\.layers\.\d+)\.output\.LayerNorm\.", r"\1.norm2."),
-    (r"^embeddings\.LayerNorm\.", "embeddings.layer_norm."),
-]
+# Hugging Face's names of a BERT-like encoder's modules, and paddlenlp's; those of a layer stand below LAYERS.
+LAYERS = ("encoder.layer.", "encoder.layers.")
+IN_LAYER = {
+    "attention.self.query": "self_attn.q_proj", "attention.self.key": "self_attn.k_proj",
+    "attention.self.value": "self_attn.v_proj", "attention.output.dense": "self_attn.out_proj",
+    "attention.output.LayerNorm": "norm1", "intermediate.dense": "linear1", "output.dense": "linear2",
+    "output.LayerNorm": "norm2",
+}
+OUTSIDE = {"embeddings.LayerNorm": "embeddings.layer_norm"}
+# What transformers takes for a field that config.json leaves out, where paddlenlp takes something else.
+DEFAULTS = {"Bert": {"vocab_size": 30_522, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0}}
+DEFAULTS |= {"Ernie": DEFAULTS["Bert"] | {"use_task_id": False},
+             "Roberta": {"vocab_size": 50_265, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 1}}
 
 
 def weights_file(directory: str) -> str | None:
@@ -74,33 +75,51 @@ def _names(path: str) -> set[str]:
 def paddle_name(name: str) -> str | None:
     """Return paddlenlp's name of a parameter of BERT, ERNIE, RoBERTa or ELECTRA, None for what the encoder lacks."""
     match = re.search(r"(?:^|\.)((?:embeddings|encoder|pooler)\..*)", name)
-    if not match:
-        return None
-    name = match[1]
-    for pattern, ours in RENAMES:
-        name = re.sub(pattern, ours, name)
-    return name
+    return _renamed(match[1], LAYERS[0], LAYERS[1], IN_LAYER, OUTSIDE) if match else None
 
 
-def _config(directory: str, pad_id: int | None, rates: dict[str, float]) -> Any:
-    """Return paddlenlp's configuration of a directory. XLM-RoBERTa is RoBERTa with a vocabulary of its own."""
-    from paddlenlp.transformers import AutoConfig, RobertaConfig
+def huggingface_name(name: str) -> str:
+    """Return Hugging Face's name of paddlenlp's parameter of BERT, ERNIE or RoBERTa: the way back."""
+    inside, outside = ({ours: theirs for theirs, ours in table.items()} for table in (IN_LAYER, OUTSIDE))
+    return _renamed(name, LAYERS[1], LAYERS[0], inside, outside)
 
-    content = read_fields(os.path.join(directory, "config.json"), FIELDS, others=True)
-    if str((content.get("architectures") or [""])[-1]).startswith("XLMRoberta"):
-        config = RobertaConfig(**{name: content[name] for name in FIELDS
-                                  if name in content and name not in ("architectures", "model_type")} | rates)
+
+def _renamed(name: str, old: str, new: str, inside: dict[str, str], outside: dict[str, str]) -> str:
+    """Rename a parameter, `module.weight`. old, new: what the names of layers begin with."""
+    module, _, last = name.rpartition(".")
+    if not name.startswith(old):
+        return f"{outside.get(module, module)}.{last}"
+    number, _, part = module.removeprefix(old).partition(".")
+    return f"{new}{number}.{inside.get(part, part)}.{last}"
+
+
+def is_linear(name: str, value: Any) -> bool:
+    """Tell whether a parameter is a linear layer's matrix: PyTorch keeps it as [out, in], paddle as [in, out]."""
+    return value.ndim == 2 and "embeddings" not in name
+
+
+def _make(directory: str, pad_id: int | None, rates: dict[str, float]) -> Any:
+    """Return paddlenlp's encoder of a directory, weights still random. XLM-RoBERTa is RoBERTa with other words."""
+    from paddlenlp import transformers
+
+    path = os.path.join(directory, "config.json")
+    content = read_fields(path, FIELDS, others=True)
+    name = str((content.get("architectures") or [""])[-1]).removeprefix("XLM")
+    family = next((family for family in DEFAULTS if name.startswith(family)), None)
+    if (kind := content.get("position_embedding_type") or "absolute") != "absolute":
+        raise UserError(f"{path}: position_embedding_type {kind} is not supported")
+    if family:  # the fields that are checked, and no other: torch's dtype for example is not paddle's
+        make_config = getattr(transformers, f"{family}Config")
+        known = {key: content[key] for key in FIELDS if content.get(key) is not None}
+        config = make_config(**DEFAULTS[family] | known | {"architectures": [f"{family}Model"]} | rates)
     else:
-        config = AutoConfig.from_pretrained(directory, **rates)
-    kind = getattr(config, "position_embedding_type", None) or "absolute"
-    if kind != "absolute":
-        raise UserError(f"{directory}: position_embedding_type {kind} is not supported")
+        config = transformers.AutoConfig.from_pretrained(directory, **rates)
     if pad_id is not None and config.pad_token_id != pad_id:
-        if type(config).__name__ == "RobertaConfig":  # its positions are counted from there
+        if family == "Roberta":  # its positions are counted from there
             raise UserError(f"{directory}: config.json says that the padding is {config.pad_token_id}, the tokenizer's "
                             f"files say {pad_id}")
         config.pad_token_id = pad_id  # of multilingual-e5 config.json keeps BERT's 0, which is <s> there
-    return config
+    return transformers.AutoModel.from_config(config)
 
 
 def load_encoder(directory: str, rates: dict[str, float]) -> Any:
@@ -109,15 +128,12 @@ def load_encoder(directory: str, rates: dict[str, float]) -> Any:
     rates: dropout of the configuration to override. Raises UserError where weights are missing or of another shape,
     a pooler's apart, or the configuration asks for what paddlenlp's encoder does not do.
     """
-    from paddlenlp.transformers import AutoModel
-    from safetensors.numpy import load_file
-
     path = weights_file(directory)
     assert path is not None
     tokenizer = read_tokenizer(directory, 8)
-    encoder = AutoModel.from_config(_config(directory, tokenizer.pad_id if tokenizer else None, rates))
+    encoder = _make(directory, tokenizer.pad_id if tokenizer else None, rates)
     theirs = {paddle_name(name): (name, value) for file in weights_files(path)
-              for name, value in load_file(file).items()}
+              for name, value in read_tensors(file).items()}
     fill(encoder, theirs, path)
     return encoder
 
@@ -140,13 +156,24 @@ def fill(encoder: Any, theirs: dict[str | None, tuple[str, np.ndarray]], path: s
                 faults.append(f"{name} is missing")
             continue
         value = theirs[name][1]
-        value = value.T if value.ndim == 2 and "embeddings" not in name else value  # paddle keeps them as [in, out]
+        value = value.T if is_linear(name, value) else value
         if list(value.shape) != list(own.shape):
             faults.append(f"{theirs[name][0]} is {list(value.shape)} instead of {list(own.shape)}")
         state[name] = paddle.to_tensor(np.ascontiguousarray(value, np.float32))
     if faults:
         raise UserError(f"{path}: does not fit config.json: {'; '.join(faults[:3])}{'; ...' * (len(faults) > 3)}")
     encoder.set_state_dict(state)
+
+
+def _fill_pooler(encoder: Any, weights: dict[str, np.ndarray], name: str) -> None:
+    """Give an encoder the pooler that stands as a module of its own; UserError where it has another width."""
+    import paddle
+
+    if weights["weight"].shape != tuple(encoder.pooler.dense.weight.shape):
+        raise UserError(f"{name}: the first Dense is {list(weights['weight'].shape)}, the encoder's pooler is "
+                        f"{encoder.pooler.dense.weight.shape}")
+    encoder.pooler.dense.set_state_dict({key: paddle.to_tensor(value) for key, value in weights.items()})
+    encoder.pooler_missing = False
 
 
 def claims(name: str) -> bool:
@@ -159,5 +186,13 @@ def load(name: str, dropout: float | None, texts: Iterable[str]) -> Pretrained:
     quiet()
     source = os.path.abspath(name)
     found = loaded(name, partial(load_encoder, source, dropout_rates(dropout)), source)
-    found.settings, found.projection = sentence_settings(name), projection(name)
+    found.settings, found.projection = sentence_settings(name), linear_weights(name)
+    if pooler := linear_weights(name, "Pooler"):
+        _fill_pooler(found.encoder, pooler, name)
+    if found.settings:
+        config, settings = found.encoder.config, found.settings
+        length = settings.setdefault("max_seq_length", written_length(source))
+        settings["max_seq_length"] = min(length, longest_text(config) or length)
+        if settings.get("truncate_dim", 0) >= (settings["output_emb_size"] or config.hidden_size):
+            del settings["truncate_dim"]  # as sentence-transformers, which cuts nothing then
     return found

@@ -77,7 +77,14 @@ def load(name: str, dropout: float | None, texts: Iterable[str]) -> Pretrained:
 
     # An absolute path never equals a built-in name: paddlenlp would take the built-in model over the directory.
     source = os.path.abspath(name) if local else name
-    return loaded(name, lambda: AutoModel.from_pretrained(source, **dropout_rates(dropout)), source)
+
+    def make() -> Any:
+        encoder = AutoModel.from_pretrained(source, **dropout_rates(dropout))
+        if type(encoder).__name__ == "ErnieModel":
+            encoder.config.layer_norm_eps = 1e-12  # what paddlenlp computes with, whatever config.json says
+        return encoder
+
+    return loaded(name, make, source)
 
 
 def _from_file(directory: str, max_seq_length: int) -> TextTokenizer:

@@ -50,6 +50,10 @@ class PaddlenlpTokenizer(TextTokenizer):
             return self._fast.ids(texts)
         return [self.tokenizer(text, max_length=self.max_seq_length, truncation=True)["input_ids"] for text in texts]
 
+    def as_file(self) -> TextTokenizer | None:
+        """See TextTokenizer: of WordPiece alone."""
+        return self._fast.as_file() if self._fast else None
+
     def save(self, directory: str) -> None:
         """Write the tokenizer's files as paddlenlp reads them."""
         self.tokenizer.save_pretrained(directory)

@@ -55,6 +55,10 @@ class TextTokenizer:
         """Write the tokenizer's files into an exported directory; return what its manifest says of them."""
         raise NotImplementedError
 
+    def as_file(self) -> "TextTokenizer | None":
+        """Return a FileTokenizer of the same ids, which any program reads; None where it has no such form."""
+        return None
+
     def prompted(self, prompt: str) -> "TextTokenizer":
         """Return the same tokenizer with a prompt before every text; both count the texts that are cut together."""
         if prompt == self.prompt:

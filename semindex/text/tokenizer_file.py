@@ -12,6 +12,7 @@ from semindex.fields import read_json
 from semindex.text.tokenizer import TextTokenizer
 
 FILE, CONFIG, SPECIAL_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+LONGEST = 8192
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -76,6 +77,12 @@ class FileTokenizer(TextTokenizer):
         with open(os.path.join(directory, CONFIG), "w", encoding="utf-8") as file:
             json.dump(about, file, ensure_ascii=False, indent=2)
 
+    def as_file(self) -> "FileTokenizer":
+        """Return itself without the file's own truncation and padding, with its special tokens named."""
+        content = json.loads(self.content) | {"truncation": None, "padding": None}
+        return FileTokenizer(json.dumps(content, ensure_ascii=False), self.max_seq_length, self.pad_id,
+                             {"pad_token": self.rust.id_to_token(self.pad_id)} | self.special, self.where)
+
     def export(self, directory: str) -> dict[str, Any]:
         """See TextTokenizer."""
         self.save(directory)
@@ -105,6 +112,14 @@ def read_tokenizer(directory: str, max_seq_length: int) -> FileTokenizer | None:
     if not isinstance(pad_id, int) or rust.id_to_token(pad_id) is None:
         raise UserError(f"{path}: no padding token is known; name it in {CONFIG}, as \"pad_token\": \"<pad>\"")
     return FileTokenizer(content, max_seq_length, pad_id, special, path)
+
+
+def written_length(directory: str) -> int:
+    """Return how many tokens a text has at most by tokenizer_config.json, 8192 where it does not say."""
+    path = os.path.join(directory, CONFIG)
+    content = read_json(path) if os.path.isfile(path) else {}
+    length = content.get("model_max_length") if isinstance(content, dict) else None
+    return length if type(length) is int and 3 <= length <= LONGEST else LONGEST  # 10**30 is transformers' "any"
 
 
 def _special_tokens(directory: str) -> dict[str, str]:

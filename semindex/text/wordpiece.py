@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from semindex.text.tokenizer import TextTokenizer
+from semindex.text.tokenizer_file import FileTokenizer
 
 VOCABULARY = "vocabulary.json"  # of an exported directory
 # Characters that the Rust and the Python splitting treat alike. tests/test_tokenizer.py tries every one of them;
@@ -112,6 +113,17 @@ class WordPiece(TextTokenizer):
                 found.extend(self.words.encode(words, is_pretokenized=True, add_special_tokens=False).ids)
         ids = vocabulary.ids
         return [ids[vocabulary.cls], *found[: self.max_seq_length - 2], ids[vocabulary.sep]]
+
+    def as_file(self) -> FileTokenizer:
+        """See TextTokenizer. The ids are the same for texts of PLAIN; others are split as the library does."""
+        from tokenizers import AddedToken, Tokenizer
+
+        vocabulary = self.vocabulary
+        rust = Tokenizer.from_str(self.rust.to_str())
+        rust.no_truncation()
+        rust.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in vocabulary.special])
+        special = {f"{name}_token": getattr(vocabulary, name) for name in ("unk", "cls", "sep", "pad")}
+        return FileTokenizer(rust.to_str(), self.max_seq_length, self.pad_id, special)
 
     def export(self, directory: str) -> dict[str, Any]:
         """See TextTokenizer."""

@@ -147,6 +147,8 @@ TABLE = [
             "words:退款", prints=True, needs=("checkpoint",), like="inference"),
     Command("export_model", "export_model.py --params_path dir:checkpoint --output_path outdir:export --dev_set_file text:dev.csv "
             "--corpus_file text:corpus.csv", whole="--max_seq_length"),
+    Command("export_sentences", "export_model.py --params_path dir:checkpoint --output_path outdir:sentences --format "
+            "sentence-transformers", whole="--max_seq_length", like="export_model"),
     Command("rank_collection", f"rank_collection.py {MODEL} {TREC} --candidates_file text:candidates.tsv --run_file out:run.trec "
             "--data_dir outdir:data --depth whole:5", whole="--max_query_length --max_chunks --batch_size " + INDEX),
     Command("rank_again", f"rank_collection.py {MODEL} {TREC} --run_file out:run.trec --data_dir both:ranked --depth whole:5",

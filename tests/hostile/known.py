@@ -16,6 +16,8 @@ KNOWN: dict[str, str] = {
     "*/over_inputs/*-index_dir": "19",
     "*/over_inputs/ann_dir-*-same": "19",
     "export_model/no_room/*-20000": "30",
+    "export_model/streams/stdout_full": "14",
+    "export_sentences/streams/stdout_full": "14",
     "generate_recall/streams/stdout_full": "14",
     "mine_negatives/output_files/output_file-up": "27",
     "mine_negatives/over_inputs/output_file-params_path-link": "19",
