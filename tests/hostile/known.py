@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 RACY = ("*/interrupted/*",)
 KNOWN: dict[str, str] = {
     "generate_recall/streams/stdout_full": "14",
-    "mine_negatives/output_files/output_file-up": "27",
     "split_data/streams/stdout_full": "14",
     "train_ance/texts/*-dash": "12",
     "train_ance_trec/texts/*-dash": "12",
