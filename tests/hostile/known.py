@@ -8,8 +8,6 @@ from fnmatch import fnmatchcase
 
 RACY = ("*/interrupted/*",)
 KNOWN: dict[str, str] = {
-    "generate_recall/streams/stdout_full": "14",
-    "split_data/streams/stdout_full": "14",
     "train_ance/texts/*-dash": "12",
     "train_ance_trec/texts/*-dash": "12",
 }
