@@ -41,6 +41,7 @@ def main() -> None:
     import numpy as np
 
     from semindex.files import atomic_file
+    from semindex.text.counted import counted
     from semindex.text.tables import numbers, read_pairs, read_table
 
     texts: dict[str, None] = {}
@@ -49,18 +50,18 @@ def main() -> None:
         rows, labels = numbers(rows, lines, args.skip_bad_lines)
         width = 3 if labels is None else 2  # a label is no text
         texts.update(dict.fromkeys(text for row in rows for text in row[:width]))
-        print(f"{path}: {len(rows)} lines{lines.notes()}")
+        print(f"{path}: {counted(len(rows), 'line')}{lines.notes()}", flush=True)  # before anything is written
     for path in pairs_files:
         rows, lines = read_pairs(path, (2, 3), args.skip_bad_lines)
         texts.update(dict.fromkeys(row[1] for row in rows))
-        print(f"{path}: {len(rows)} pairs{lines.notes()}")
+        print(f"{path}: {counted(len(rows), 'pair')}{lines.notes()}")
     order = list(texts)
     if args.shuffle:
         order = [order[i] for i in np.random.default_rng(args.seed).permutation(len(order))]
     os.makedirs(os.path.dirname(args.output_file) or ".", exist_ok=True)
     with atomic_file(args.output_file) as file:
         file.writelines(f"{text}\n" for text in order)
-    print(f"{args.output_file}: {len(order)} texts")
+    print(f"{args.output_file}: {counted(len(order), 'text')}")
 
 
 if __name__ == "__main__":

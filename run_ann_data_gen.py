@@ -18,9 +18,7 @@ def parser() -> cli.Parser:
     parser.add_argument("--end_ann_step", type=cli.natural, default=0, metavar="N",
                         help="end after a checkpoint of step N or later; 0: when the training ends [0]")
     flags.add_engine(parser)
-    group = parser.add_argument_group("negatives")
-    collection_flags.add_mining(group)
-    collection_flags.add_guide(parser, group)
+    collection_flags.add_guide(parser, collection_flags.add_mining(parser))
     flags.add_index(parser)
     group = parser.add_argument_group("vectors instead of negatives")
     group.add_argument("--inference", action="store_true",

@@ -44,6 +44,7 @@ def main() -> None:
                         "with --input_file")
     import numpy as np
 
+    from semindex.text.counted import counted
     from semindex.text.split import components, deal, deal_sentences, deal_topics, write_split
     from semindex.text.tables import ReadReport, read_rows
 
@@ -77,10 +78,12 @@ def main() -> None:
         if share and not side:
             raise UserError(f"{name}.csv would be empty: {args.input_file} has too few lines, or pairs that "
                                     f"hang together over shared sentences; raise --{name}")
+    extra = f", {counted(same, 'line')} of one text with itself left out" if same else ""
+    # Said before anything is written, as by the other scripts: a full standard output must not fail after the work.
+    print(f"{args.input_file}: {counted(len(rows), 'line')}{lines.notes()}{extra}", flush=True)
     write_split(args.output_dir, sides, args.overwrite)
     counts = ", ".join(f"{name} {len(side)}" for name, side in zip(("train", "dev", "test"), sides))
-    extra = f", {same} lines of one text with itself left out" if same else ""
-    print(f"{args.output_dir}: {counts} pairs; sentences on two sides: {leaks}{lines.notes()}{extra}")
+    print(f"{args.output_dir}: {counts} pairs; sentences on two sides: {leaks}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ def parser() -> cli.Parser:
     """Return the command line."""
     parser = flags.training_parser(__doc__, learning_rate=1e-5, batch_size=32, epochs=10, needs_texts=False)
     collection_flags.add_collection(parser)
-    group = parser.add_argument_group("negatives")
-    collection_flags.add_mining(group)
+    group = collection_flags.add_mining(parser)
     collection_flags.add_guide(parser, group)
     group.add_argument("--train_negatives", type=cli.positive_int, default=1, metavar="N",
                        help="of them a pair meets in one step, drawn anew each time [1]")

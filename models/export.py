@@ -74,7 +74,12 @@ def export(model: SemanticIndex, tokenizer: TextTokenizer, output_path: str, for
         truth = dynamic(model, tokenizer, 4)(SAMPLES)
         found = {}
         for form in dict.fromkeys(("paddle", *formats)):
-            vectors = open_export(directory, form, batch_size=4)(SAMPLES)
+            try:
+                vectors = open_export(directory, form, batch_size=4)(SAMPLES)
+            except RuntimeError as error:  # paddle and onnxruntime do not notice that a file they write is cut short
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise UserError(f"{output_path}: the {form} graph cannot be read as it was written ({reason:.120}); is "
+                                "there room for it, and may a file be so large (ulimit -f)?") from None
             lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(truth, axis=1)
             cosines = np.einsum("ij,ij->i", vectors, truth) / lengths
             found[form] = float(np.abs(vectors - truth).max()), float(cosines.min())

@@ -6,11 +6,11 @@ import errno
 import os
 import re
 import signal
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from semindex import roles
 from semindex.errors import UserError
 
 _running: contextlib.ExitStack | None = None  # the locks of the script that run() has called
@@ -39,8 +39,8 @@ class Parser(argparse.ArgumentParser):
     def writes(self, *names: str, role: str = "output") -> None:
         """Name flags whose values are written.
 
-        role: output, a file; append, one that grows by lines; directory, replaced as a whole, locked while it is
-        written; save, a folder that one process fills.
+        role: output, a file; append, one that grows by lines, '' for none; directory, replaced as a whole, locked while
+        it is written; save, a folder that one process fills; shared, one that several do.
         """
         self._roles |= dict.fromkeys(names, role)
 
@@ -55,55 +55,29 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def _files(self, args: argparse.Namespace, *roles: str) -> Iterator[tuple[str, str]]:
+        seen = set()
         for action in self._actions:
-            if self._roles.get(action.dest) in roles:
+            if self._roles.get(action.dest) in roles and action.dest not in seen:  # an alias is no second output
+                seen.add(action.dest)
                 value = getattr(args, action.dest, None)
                 for path in value if isinstance(value, list) else [value]:
                     if path is not None:
                         yield action.option_strings[0], path
 
     def _check_files(self, args: argparse.Namespace) -> None:
-        inputs, folders = list(self._files(args, "input")), list(self._files(args, "directory"))
+        inputs, whole = list(self._files(args, "input")), list(self._files(args, "directory"))
         alone = [*self._files(args, "output"), *(row for make in self.outputs for row in make(args))]
-        piped = [flag for flag, path in inputs if path == "-"]
-        if len(piped) > 1:
-            raise UserError(f"{piped[0]} and {piped[1]} are both standard input; name a file for one of them")
-        read = [(flag, path, _identity(path)) for flag, path in inputs if path != "-"]
-        written: list[tuple[str, str, Any]] = []
-        for flag, path in alone + list(self._files(args, "append")):
-            own = _identity(path)
-            if own is None:
-                continue
-            for other, name, identity in read + written:
-                if identity == own:
-                    raise UserError(f"{flag} {path}: is the file of {other} {name}; name another one")
-                if os.path.isdir(name) and _inside(path, name):
-                    raise UserError(f"{flag} {path}: is inside the directory of {other}; name another place")
-            written.append((flag, path, own))
-        for flag, path in folders:
-            for other, name, _ in read + written:
-                if path and _inside(name, path):
-                    raise UserError(f"{flag} {path}: holds the file of {other} {name}, and is written anew as a whole; "
-                                    "name another directory")
+        grown, folders = self._files(args, "append"), list(self._files(args, "save", "shared"))
+        files = [*alone, *((flag, path) for flag, path in grown if path)]
+        roles.check_inputs(inputs)
+        roles.check_files(inputs, files)
+        roles.check_directories(inputs + files, whole, folders)
         if _running is not None and os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
             from semindex.locks import locked
 
             for flag, path in [*alone, *self._files(args, "save")]:
-                if path and _identity(path) is not None:
+                if roles.identity(path) is not None:
                     _running.enter_context(locked(path, flag))
-
-
-def _identity(path: str) -> Any:
-    """Return what two names of one file share; None for a device or pipe, which may be written by several."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return os.path.realpath(path) if path else ""
-    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) else None
-
-
-def _inside(path: str, folder: str) -> bool:
-    return os.path.realpath(path).startswith(os.path.realpath(folder).rstrip("/") + "/")
 
 
 def run(main: Callable[[], Any]) -> NoReturn:

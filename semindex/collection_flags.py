@@ -36,7 +36,8 @@ def add_lengths(group: argparse._ArgumentGroup) -> None:
     """How long passages and queries are."""
     group.add_argument("--max_query_length", type=number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
                        help="tokens a query [the checkpoint's, or --max_seq_length, at most 64]")
-    group.add_argument("--max_chunks", type=positive_int, metavar="N",
+    # Every document takes room for so many passages on the way to its score.
+    group.add_argument("--max_chunks", type=number(int, 1, 1024, "a whole number from 1 to 1024"), metavar="N",
                        help="passages of --max_seq_length tokens a document is cut into at most, the best one counts "
                             "(MaxP); 1: its beginning alone (FirstP) [the checkpoint's, or 1]")
 
@@ -66,17 +67,22 @@ def check_collection(args: argparse.Namespace) -> None:
         raise UserError("--qrels_file, --dev_queries_file and --dev_qrels_file go with --queries_file")
 
 
-def add_mining(group: argparse._ArgumentGroup) -> None:
-    """Which documents become negatives of a generation."""
+def add_mining(parser: Parser) -> argparse._ArgumentGroup:
+    """Which documents become negatives of a generation, and where they go; returns the flags' group."""
+    group = parser.add_argument_group("negatives")
     group.add_argument("--topk_training", type=positive_int, default=200, metavar="N",
                        help="negatives come from the first N documents of a search [200]")
-    group.add_argument("--negative_sample", "--num_negative_sample", dest="negative_sample", type=positive_int,
-                       default=20, metavar="N", help="negatives a pair gets in a generation [20]")
+    # Every pair has room for so many, 4 bytes each.
+    group.add_argument("--negative_sample", "--num_negative_sample", dest="negative_sample",
+                       type=number(int, 1, 65_536, "a whole number from 1 to 65536"), default=20, metavar="N",
+                       help="negatives a pair gets in a generation [20]")
     group.add_argument("--sampling", choices=["random", "top"], default="random",
                        help="any of the first N, or the best ranked [random]")
     add_likely_positives(group)
     group.add_argument("--ann_dir", "--ann_data_dir", dest="ann_dir", metavar="DIR",
                        help="where generations are published [ann in the directory of the checkpoints]")
+    parser.writes("ann_dir", role="shared")
+    return group
 
 
 def add_guide(parser: Parser, group: argparse._ArgumentGroup) -> None:

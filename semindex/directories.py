@@ -12,6 +12,7 @@ from semindex import manifest
 from semindex.errors import UserError
 from semindex.files import named
 from semindex.locks import PREFIX, left_over, locked, own_path, remove_left_over
+from semindex.roles import check_place
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 # Of a directory from before manifests: the names of its files, None where it is not of the kind.
@@ -23,14 +24,10 @@ def directory_path(path: str, flag: str = "") -> str:
 
     The current directory and those above it are no place for one: they would be replaced as a whole.
     """
-    name = f"{flag} '{path}'" if flag else f"'{path}'"
-    if not path:
-        raise UserError(f"{flag or 'an output'}: an empty name was given; name a directory")
-    real, here = os.path.realpath(path), os.path.realpath(".")
+    real, here = check_place(path, flag), os.path.realpath(".")
     if here == real or here.startswith(real.rstrip("/") + "/"):
+        name = f"{flag} '{path}'" if flag else f"'{path}'"
         raise UserError(f"{name}: is the current directory or one above it; name a directory of its own")
-    if os.path.lexists(real) and not os.path.isdir(real):
-        raise UserError(f"{name}: is a file, a directory is to be written there")
     return real
 
 
@@ -78,8 +75,6 @@ def _check_makeable(real: str, path: str, flag: str) -> None:
     parent = os.path.dirname(real)
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)
-    if not os.path.isdir(parent):
-        raise UserError(f"{flag} {path}: cannot be made: {parent} is a file")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise UserError(f"{flag} {path}: cannot be made: {parent} cannot be written")
 

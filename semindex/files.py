@@ -23,14 +23,20 @@ def output_path(path: str, flag: str = "") -> str:
     name = f"{flag} '{path}'" if flag else f"'{path}'"
     if not path:
         raise UserError(f"{flag or 'an output'}: an empty name was given; name a file")
-    if path.endswith("/") or os.path.isdir(path):
-        raise UserError(f"{name}: is a directory, a file is to be written there")
     real = os.path.realpath(path)
+    if path.endswith("/") or os.path.isdir(real):  # of `nope/..` only the latter is one
+        raise UserError(f"{name}: is a directory, a file is to be written there")
     for parent in _parents(real):
         if os.path.lexists(parent):
             if not os.path.isdir(parent):
                 raise UserError(f"{name}: {parent} is a file, a directory was expected")
             break
+    try:
+        os.lstat(real)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # a name too long, a directory that may not be looked into
+        raise UserError(f"{name}: no file can be there ({getattr(error, 'strerror', None) or error})") from None
     return real
 
 

@@ -104,6 +104,8 @@ def read(directory: str) -> dict[str, Any] | None:
             content = json.load(file)
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        raise UserError(f"{directory}: is a file, a directory was expected") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}), or not of this project; name another directory, or see to it "
                         "yourself") from None

@@ -110,7 +110,8 @@ def test_a_name_in_gz_is_compressed(tmp_path):
 
 def test_names_that_can_be_no_file(tmp_path):
     (tmp_path / "file").write_text("x")
-    for name, message in (("", "an empty name"), (tmp_path, "is a directory"), (f"{tmp_path}/new/", "is a directory"),
+    for name, message in (("", "an empty name"), (f"{tmp_path}/nope/..", "is a directory"),
+                          (f"{tmp_path}/{'x' * 300}", "too long"), (tmp_path, "is a directory"), (f"{tmp_path}/new/", "is a directory"),
                           (tmp_path / "file" / "below", "is a file")):
         with pytest.raises(UserError, match=message), atomic_file(str(name)):
             pass

@@ -225,7 +225,7 @@ def test_split_of_pairs_keeps_connected_pairs_together(tmp_path):
     pairs = [(f"a{i}", f"b{i}") for i in range(100)] + [("b0", "c0"), ("c0", "b1"), ("x", "x"), ("a5", "b5")]
     (tmp_path / "pairs.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
     out = succeed("split_data.py", "--input_file", tmp_path / "pairs.tsv", "--output_dir", tmp_path / "s")
-    assert "sentences on two sides: 0" in out and "1 lines of one text with itself left out" in out
+    assert "sentences on two sides: 0" in out and "1 line of one text with itself left out" in out
     sides = [sentences(tmp_path / "s" / f"{name}.csv") for name in ("train", "dev", "test")]
     assert sum(map(len, sides)) == len(set.union(*sides)) == 201
     assert sum({"a0", "b0", "c0", "b1", "a1"} <= side for side in sides) == 1

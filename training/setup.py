@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import os
+import tempfile
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,9 +16,11 @@ from models.settings import read_settings
 from models.weights import scratch
 from semindex import runtime
 from semindex.errors import UserError
+from semindex.files import named
 from semindex.measure.evaluator import Evaluator
 from semindex.measure.recall import RecallEvaluator
 from semindex.measure.spearman import SpearmanEvaluator
+from semindex.roles import check_kept
 from semindex.search.index import IndexSettings
 from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.counted import counted, verb
@@ -69,6 +73,7 @@ def encoder(args: argparse.Namespace, texts: Iterable[str],
     rate = next(rate for rate in rates if rate is not None)
     name = args.model_name_or_path or "rocketqa-zh-base-query-encoder"
     if args.init_from_ckpt:
+        check_kept(args.init_from_ckpt, "--init_from_ckpt")
         directory, weights = loading.locate(args.init_from_ckpt)
         if read_settings(directory):
             model, tokenizer = loading.load(args.init_from_ckpt, flags, rate)
@@ -81,7 +86,10 @@ def encoder(args: argparse.Namespace, texts: Iterable[str],
         runtime.say(f"warmup from:{args.init_from_ckpt}")
         model.set_head(head)
     else:
-        model, tokenizer = loading.create(name, flags, texts, head, rate)
+        if os.path.exists(name):
+            check_kept(name, "--model_name_or_path")
+        with named(tempfile.gettempdir()):  # where a vocabulary is made
+            model, tokenizer = loading.create(name, flags, texts, head, rate)
     return model, tokenizer
 
 

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from semindex.errors import UserError
-from semindex.files import atomic_file, checksum
+from semindex.files import atomic_file, checksum, named
 from semindex.locks import own_path, remove_left_over
 
 Sides = tuple[list[list[str]], ...]  # pairs for train, dev and test
@@ -97,7 +97,7 @@ def write_split(directory: str, sides: Sides, overwrite: bool = False) -> None:
         for path, content in zip(paths, contents):
             remove_left_over(path, "partial")
             partial.append(own_path(path, "partial"))
-            with open(partial[-1], "wb") as out:
+            with named(path), open(partial[-1], "wb") as out:
                 out.write(content)
                 out.flush()
                 os.fsync(out.fileno())

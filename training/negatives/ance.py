@@ -21,6 +21,7 @@ from semindex.search.index import IndexSettings
 from semindex.text.counted import counted
 from semindex.text.tokenizer import TextTokenizer
 from training import guide, setup
+from training.checkpoints import Checkpoints
 from training.negatives.generations import Generations
 from training.negatives.miner import Miner
 from training.negatives.mining import MiningRules
@@ -30,7 +31,7 @@ from training.trainer import train
 
 
 def rules_of(args: argparse.Namespace) -> MiningRules:
-    """Take the rules of mining from the flags of options.add_mining."""
+    """Take the rules of mining from the flags of collection_flags.add_mining."""
     if args.rank_min >= args.topk_training:
         raise UserError(f"--rank_min {args.rank_min} leaves nothing of --topk_training {args.topk_training}")
     return MiningRules(args.negative_sample, args.rank_min, args.topk_training, args.margin, args.relative_margin,
@@ -78,6 +79,14 @@ def of_prepared(args: argparse.Namespace) -> tuple[SemanticIndex, TextTokenizer,
     return model, tokenizer, collection
 
 
+def check_same(directory: str, data_from: store.Sources, tokenizer: TextTokenizer, save_dir: str) -> None:
+    """Raise UserError where a run would go on with other data: before the collection of the old ones is replaced."""
+    about, latest = store.read_about(directory), Checkpoints(save_dir).latest()
+    if latest and about is not None and about.key != store.key_of(data_from, tokenizer):
+        raise UserError(f"--resume: {directory}, which {latest} was trained on, was made from other data, lengths or "
+                        "another tokenizer; give the same, or --init_from_ckpt to start a new run from its weights")
+
+
 def generator_command(args: argparse.Namespace) -> str:
     """Return the command line of run_ann_data_gen.py that goes with a train_ance.py, quoted for a shell."""
     script = os.path.join(os.path.dirname(sys.argv[0]), "run_ann_data_gen.py")
@@ -86,9 +95,7 @@ def generator_command(args: argparse.Namespace) -> str:
         words += ["--data_dir", args.data_dir]
     shared = cli.Parser("")  # what the two jobs must have alike
     flags.add_device(shared)
-    group = shared.add_argument_group("negatives")
-    collection_flags.add_mining(group)
-    collection_flags.add_guide(shared, group)
+    collection_flags.add_guide(shared, collection_flags.add_mining(shared))
     flags.add_index(shared)
     for action in shared._actions:
         value = getattr(args, action.dest, action.default)
@@ -99,31 +106,34 @@ def generator_command(args: argparse.Namespace) -> str:
 
 def run(args: argparse.Namespace) -> str:
     """Train as the flags say; return the best checkpoint's directory."""
+    ann_dir, rules = args.ann_dir or os.path.join(args.save_dir, "ann"), rules_of(args)
+    runtime.on_rank_0(lambda: check_generations(ann_dir))
     setup.check_save_dir(args)
     samples = setup.read_samples(args, (2, 3)) if args.train_set_file else []
     if samples or args.queries_file:
         data_from = sources.of_pairs(args, samples) if samples else sources.of_trec(args)
         model, tokenizer = setup.encoder(args, sources.vocabulary_texts(data_from), Ance.name)
         sources.set_lengths(data_from, args, model.settings)
-        collection = store.prepare(args.data_dir or os.path.join(args.save_dir, "collection"), data_from, tokenizer)
+        directory = args.data_dir or os.path.join(args.save_dir, "collection")
+        if args.resume:
+            runtime.on_rank_0(lambda: check_same(directory, data_from, tokenizer, args.save_dir))
+        collection = store.prepare(directory, data_from, tokenizer)
     else:
         model, tokenizer, collection = of_prepared(args)
     data = AnceTrainingSet(
         collection, args.batch_size, args.train_negatives,
-        repr((args.refresh, args.refresh_steps, args.warmup, args.connected_positives, rules_of(args))),
+        repr((args.refresh, args.refresh_steps, args.warmup, args.connected_positives, rules)),
         **setup.dealing(args, model, tokenizer, 1 + (1 + args.train_negatives) * collection.about.chunks))
     if not len(data.rows):
         raise UserError("no training query has a document with a grade above 0 and a text")
     runtime.say(f"{counted(len(data.rows), 'training pair')}")
     data.guide = found = guide.of_collection(args, collection, in_batch=args.in_batch)
-    ann_dir = args.ann_dir or os.path.join(args.save_dir, "ann")
-    runtime.on_rank_0(lambda: check_generations(ann_dir))
     index = IndexSettings.from_flags(args)
     dot = model.settings.similarity == "dot"
     head: Head = Ance(flags.scale_of(args, 1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
     head = setup.at_widths(args, head, model)
     make = partial(AsyncRefresh, generator_command(args)) if args.refresh == "async" else SyncRefresh
-    refresh = make(data, Miner(collection, rules_of(args), index, args.connected_positives, found),
+    refresh = make(data, Miner(collection, rules, index, args.connected_positives, found),
                    Generations(ann_dir), tokenizer, args.refresh_steps, args.warmup,
                    identity(args.init_from_ckpt) if args.init_from_ckpt else "")
     evaluator: Evaluator | None = None

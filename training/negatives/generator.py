@@ -18,6 +18,7 @@ from semindex.encode.encoder import encode, vector_file
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
 from semindex.files import named
+from semindex.roles import check_kept
 from semindex.search.index import IndexSettings
 from semindex.text.tokenizer import TextTokenizer
 from training.checkpoints import STATE, Checkpoints
@@ -62,7 +63,7 @@ def load(path: str, args: argparse.Namespace, texts: int) -> tuple[TextEncoder, 
         model, tokenizer = loading.load(path, {})
         loaded = fast_encoder(model, tokenizer, args.engine, texts, args.batch_size)[0], tokenizer
     except (UserError, OSError):
-        if os.path.isdir(path):
+        if os.path.exists(path):
             raise
         gone = True
     return None if anywhere(gone) else loaded
@@ -78,6 +79,8 @@ def watch(args: argparse.Namespace) -> None:
     ann_dir = args.ann_dir or os.path.join(args.training_dir or ".", "ann")
     check(args)
     runtime.on_rank_0(lambda: check_generations(ann_dir))
+    _check_initial(args)
+    os.makedirs(ann_dir, exist_ok=True)
     generations, guides = Generations(ann_dir), dict[str, Guide | None]()
     waiting, patience = False, Patience()
     while True:
@@ -111,6 +114,13 @@ def watch(args: argparse.Namespace) -> None:
         patience.look(partial("seen: {}, which has its negatives; not seen: a newer one, nor the training's end".format,
                               path))
         time.sleep(args.poll_seconds)
+
+
+def _check_initial(args: argparse.Namespace) -> None:
+    """Raise UserError where --init_model_dir is no checkpoint, or has a name that no generation can keep."""
+    if args.init_model_dir:
+        loading.locate(args.init_model_dir)
+        check_kept(args.init_model_dir, "--init_model_dir")
 
 
 def _parts(found: bool, ready: bool, args: argparse.Namespace) -> tuple[list[str], list[str]]:
@@ -160,6 +170,7 @@ def write_vectors(args: argparse.Namespace) -> None:
     Raises UserError where the directory holds something else.
     """
     check_replaceable(args.output_dir, "--output_dir", "vectors", _older)
+    _check_initial(args)
     collection = store.load(_collection_dir(args))
     found = runtime.on_rank_0(lambda: newest(args))
     loaded = load(found[0], args, collection.about.passages) if found else None

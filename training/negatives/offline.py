@@ -96,8 +96,10 @@ def _mine(args: argparse.Namespace, documents: Corpus, queries: list[str], pairs
                          guide=likely)
             runtime.say(f"{name}: {report(mined.counts)}")
             found.append(mined.documents)
-    chosen = found[0] if len(found) == 1 else join(found[0], found[1], args.negatives)
-    _write(args, documents, queries, pairs, chosen)
+        chosen = found[0] if len(found) == 1 else join(found[0], found[1], args.negatives)
+        if out:
+            out.flush()  # both files or none: what cannot be written shows here, before _write
+        _write(args, documents, queries, pairs, chosen)
 
 
 def _write(args: argparse.Namespace, documents: Corpus, queries: list[str], pairs: np.ndarray,

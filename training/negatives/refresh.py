@@ -8,7 +8,9 @@ import numpy as np
 
 from models.encoders import dynamic
 from semindex import runtime
+from semindex.environment import probe
 from semindex.errors import UserError
+from semindex.roles import check_place
 from semindex.text.tokenizer import TextTokenizer
 from training.negatives.generations import Generation, Generations
 from training.negatives.miner import Miner
@@ -171,10 +173,9 @@ class AsyncRefresh(Refresh):
 
 
 def check_generations(directory: str) -> None:
-    """See that the directory of the generations can be written; UserError where not."""
+    """See that the directory of the generations can be written; UserError where not. Leaves nothing behind."""
+    check_place(directory, "--ann_dir")
     try:
-        os.makedirs(directory, exist_ok=True)
+        probe(directory)
     except OSError as error:
-        raise UserError(f"--ann_dir {directory}: cannot be made ({error.strerror})") from None
-    if not os.access(directory, os.W_OK):
-        raise UserError(f"--ann_dir {directory}: cannot be written")
+        raise UserError(f"--ann_dir {directory}: cannot be written ({error.strerror})") from None
