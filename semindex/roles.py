@@ -43,7 +43,7 @@ def check_files(inputs: Sequence[Named], files: Iterable[Named]) -> None:
         own = identity(path)
         if own is None:
             continue
-        for other, _, theirs in before:
+        for other, name, theirs in before:
             if theirs == own or os.path.isdir(name) and _linked(path, name):
                 raise UserError(f"{flag} {path}: is the file of {other} {name}; name another one")
             if os.path.isdir(name) and inside(path, name):
