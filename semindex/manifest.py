@@ -12,9 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from semindex.errors import UserError
+from semindex.fields import check_fields, file_names, object_of, text, whole
 
 NAME, FORMAT = "manifest.json", 2
 READ_BY_LOADERS = (".json", ".txt", ".pdparams", ".pdopt", ".safetensors", ".npy", ".bin", ".model")
+_FILE = object_of({"bytes": whole(0, 2**62).optional(), "sha256": text()}, others=True)
+FIELDS = {"kind": text(), "files": file_names(_FILE)}
 BLOCK = 64 << 20  # bytes; of a larger file the blocks are hashed beside each other, and then their checksums
 
 
@@ -103,7 +106,7 @@ def read(directory: str) -> dict[str, Any] | None:
         raise UserError(f"{path}: was altered (its seal does not fit); write the directory anew elsewhere")
     if not isinstance(version, int) or version > FORMAT:
         raise UserError(f"{path}: written by a newer version of this project (format {version})")
-    return content
+    return check_fields(path, content, FIELDS, others=True, advice="write the directory anew elsewhere")
 
 
 _believed: set[tuple[Any, ...]] = set()  # directories that this process has checked, and that have not changed since
