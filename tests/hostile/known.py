@@ -8,8 +8,6 @@ from fnmatch import fnmatchcase
 
 RACY = ("*/interrupted/*",)
 KNOWN: dict[str, str] = {
-    "train_ance/texts/*-dash": "12",
-    "train_ance_trec/texts/*-dash": "12",
 }
 
 
