@@ -77,7 +77,7 @@ def check_directories(others: Iterable[Named], whole: Iterable[Named], folders: 
     for flag, path in (*whole, *folders):
         check_place(path, flag)
         own = identity(path)
-        for other, name, theirs in before:
+        for other, _, theirs in before:
             if own is not None and theirs == own:
                 raise UserError(f"{flag} {path}: is what {other} names too; name another directory")
         before.append((flag, path, own))

@@ -92,7 +92,7 @@ def _mine(args: argparse.Namespace, documents: Corpus, queries: list[str], pairs
             found.append(mined.documents)
         chosen = found[0] if len(found) == 1 else join(found[0], found[1], args.negatives)
         if out:
-            out.flush()  # both files or none: what cannot be written shows here, and _write comes before the report's end
+            out.flush()  # both files or none: what cannot be written shows here, and the report's end comes last
         _write(args, documents, queries, pairs, chosen)
 
 
