@@ -39,6 +39,7 @@ def main() -> None:
     from semindex.encode.encoder import encode, report_cut, vector_file
     from semindex.search.by_hand import answer, read_typed
     from semindex.search.recall_files import pairs_of, read_inputs, write_results
+    from semindex.text.counted import counted
 
     by_hand = bool(args.query or args.interactive)
     inputs = read_typed(args) if by_hand else None if args.queries_file else read_inputs(args)
@@ -77,7 +78,8 @@ def main() -> None:
     if args.report_index_recall:
         some = vectors[:1000]
         share = recall_of_index(index.index, some, args.recall_num)
-        runtime.say(f"index recall@{args.recall_num} against exact search, {len(some)} queries: {share:.4f}")
+        runtime.say(f"index recall@{args.recall_num} against exact search, {counted(len(some), 'query', 'queries')}: "
+                    f"{share:.4f}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ENGINES = ("dynamic", "static", "onnx", "int8")
@@ -38,10 +40,11 @@ def units(tree: str, args: argparse.Namespace) -> dict[str, Callable[[], object]
         import runtime  # type: ignore[import-not-found,no-redef]
         from encoder import encode  # type: ignore[import-not-found,no-redef]
         from models.in_batch_negative import InBatchNegative  # type: ignore[import-not-found,no-redef]
-        from models.semantic_index import create  # type: ignore[attr-defined,no-redef]
         from static_graph import fast_encoder  # type: ignore[import-not-found,no-redef]
         from trainer import Schedule, Trainer  # type: ignore[import-not-found,no-redef]
         from training_setup import chunk_size  # type: ignore[import-not-found,no-redef]
+
+        from models.semantic_index import create  # type: ignore[attr-defined,no-redef]
     from data import TrainingSet
 
     runtime.start("cpu", 0)
@@ -66,7 +69,7 @@ def units(tree: str, args: argparse.Namespace) -> dict[str, Callable[[], object]
 
     found: dict[str, Callable[[], object]] = {"training, pairs/s": step}
     for way, encoder in encoders.items():
-        found[f"encoding {way}, texts/s"] = lambda encoder=encoder: encode(encoder, texts)
+        found[f"encoding {way}, texts/s"] = partial(encode, encoder, texts)
     return found
 
 
@@ -86,7 +89,7 @@ def helps(trees: list[str], rounds: int) -> tuple[str, list[tuple[float, ...]]]:
     """Return the slowest command of the second tree, and the seconds of all commands' --help in each tree."""
     names = set.intersection(*({os.path.basename(path) for path in glob.glob(os.path.join(tree, "*.py"))}
                                for tree in trees))
-    commands = sorted(name for name in names if "cli.run(" in open(os.path.join(trees[1], name)).read())
+    commands = sorted(name for name in names if "cli.run(" in Path(trees[1], name).read_text())
     rows, slowest = [], dict.fromkeys(commands, 9.0)
     for _ in range(rounds):
         row = [0.0, 0.0]
@@ -134,7 +137,7 @@ def main() -> None:
     for number in range(-3, args.rounds):  # the first three are to warm up
         for name in names:
             order = (0, 1) if number % 2 else (1, 0)
-            row = dict((place, seconds(processes[place], name)) for place in order)
+            row = {place: seconds(processes[place], name) for place in order}
             if number >= 0:
                 found.setdefault(name, []).append((row[0], row[1]))
     for process in processes:

@@ -70,6 +70,13 @@ def file_names(part: Field) -> Field:
                  f"an object of file names without a directory, each value {part.expected}")
 
 
+def paths_below(part: Field) -> Field:
+    """An object whose names are those of files in the directory or in folders of it, `folder/file`."""
+    return Field(lambda value: mapping_of(part).fits(value)
+                 and all(all(map(file_name().fits, name.split("/"))) for name in value),
+                 f"an object of file names within the directory, each value {part.expected}")
+
+
 def file_name() -> Field:
     """The name of a file beside it."""
     return Field(

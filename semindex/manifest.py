@@ -12,10 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from semindex.errors import UserError
+from semindex.fields import check_fields, object_of, paths_below, text, whole
 
 NAME, FORMAT = "manifest.json", 2
 READ_BY_LOADERS = (".json", ".txt", ".pdparams", ".pdopt", ".safetensors", ".npy", ".bin", ".model")
 TO_EDIT = (".md",)  # a model card: people go on writing it, no loader reads it
+_FILE = object_of({"bytes": whole(0, 2**62).optional(), "sha256": text()}, others=True)
+FIELDS = {"kind": text(), "files": paths_below(_FILE)}
 BLOCK = 64 << 20  # bytes; of a larger file the blocks are hashed beside each other, and then their checksums
 
 
@@ -120,7 +123,7 @@ def read(directory: str) -> dict[str, Any] | None:
         raise UserError(f"{path}: was altered (its seal does not fit); write the directory anew elsewhere")
     if not isinstance(version, int) or version > FORMAT:
         raise UserError(f"{path}: written by a newer version of this project (format {version})")
-    return content
+    return check_fields(path, content, FIELDS, others=True, advice="write the directory anew elsewhere")
 
 
 _believed: set[tuple[Any, ...]] = set()  # directories that this process has checked, and that have not changed since
@@ -150,8 +153,7 @@ def _check(directory: str, kind: str, content: dict[str, Any], trust: bool) -> N
         raise UserError(f"{directory}: is of kind {content['kind']}, expected {kind}")
     wanted = {name: value if isinstance(value, dict) else {"sha256": value} for name, value in content["files"].items()}
     for name in wanted:
-        outside = os.path.isabs(name) or ".." in name.split("/") or os.path.normpath(name) != name
-        if outside or not os.path.isfile(os.path.join(directory, name)):
+        if not os.path.isfile(os.path.join(directory, name)):
             raise UserError(f"{os.path.join(directory, name)}: missing; write the {kind} anew")
     strange = sorted(name for name in files_below(directory, top(wanted)) if name not in wanted and name != NAME
                      and name.endswith(READ_BY_LOADERS))

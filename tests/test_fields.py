@@ -115,7 +115,9 @@ def test_an_exports_manifest(before, changes, message):
 @pytest.mark.parametrize(("changes", "message"), [
     ({"dimension": "16"}, 'dimension is "16"'), ({"count": -1}, "count is -1"), ({"checksums": {"/etc/passwd": "1"}}, "checksums"), ({"kind": 3}, "kind is 3"),
     ({"parameters": None}, "parameters is null"), ({"seal": ...}, "the field seal is missing"), ({"format": 9}, "another version"), ({"kind": "tree"}, "another version"),
-    ({"count": 3}, "it was altered"),
+    ({"count": 3}, "it was altered"), ({"parameters": {}}, "parameters: the field m is missing"),
+    ({"parameters": {"m": 32, "ef_construction": 0}}, "parameters: ef_construction is 0"),
+    ({"parameters": {"m": 32, "ef_construction": 200, "x": 1}}, 'parameters: the field "x" is unknown'),
 ])
 def test_index_json(before, changes, message):
     altered(before / "index_hnsw" / "index.json", changes)

@@ -456,3 +456,21 @@ def test_an_output_is_no_input_under_any_name(tmp_path):
         parse("--in", "-", "--more", "-")
     parse("--in", source, "--more", tmp_path / "hard", "--out", tmp_path / "new", "--also", "/dev/null", "--log", "/dev/null")
     assert source.read_text() == "x"
+
+
+@pytest.mark.parametrize("change", [lambda content: content.pop("files"), lambda content: content.update(files=["a"]),
+                                    lambda content: content["files"].update({"../a": {"sha256": "x"}}), lambda content: content.update(kind=1)])
+def test_a_sealed_manifest_of_another_form_is_refused(tmp_path, change):
+    (tmp_path / "a").write_text("x")
+    manifest.write(str(tmp_path), "index")
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    change(content)
+    manifest._dump(str(tmp_path), content)
+    with pytest.raises(UserError, match="manifest.json: .*(files|kind)"):
+        manifest.check(str(tmp_path), "index")
+
+
+def test_a_file_is_no_checked_directory(tmp_path):
+    (tmp_path / "a").write_text("x")
+    with pytest.raises(UserError, match="is a file, a directory was expected"):
+        manifest.check(str(tmp_path / "a"), "index")

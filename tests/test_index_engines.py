@@ -11,6 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from semindex import flags
+from semindex.cli import Parser
 from semindex.errors import UserError
 from semindex.search import index as index_module
 from semindex.search.directory import TextIndex
@@ -328,6 +330,9 @@ class Backwards(ExactIndex):
 
 def test_an_engine_joins_by_its_name(monkeypatch, tmp_path):
     monkeypatch.setitem(ENGINES, "backwards", f"{__name__}:Backwards")
+    parser = Parser("test")
+    flags.add_index(parser)
+    assert parser.parse_args(["--index_type", "backwards"]).index_type == "backwards"
     index = build_index(unit(30), IndexSettings("backwards"))
     assert isinstance(index, Backwards) and isinstance(index, VectorIndex)
     wanted, _ = ExactIndex.build(unit(30)).search(unit(2, seed=1), 6)

@@ -170,8 +170,8 @@ def at_widths(args: argparse.Namespace, head: Head, model: SemanticIndex) -> Hea
 def train_head(args: argparse.Namespace, samples: list[list[str]], head: Head) -> str:
     """Train an encoder with a head as the flags say; return the best checkpoint's directory."""
     model, tokenizer = encoder(args, (text for row in samples for text in row), head.name)
+    wrapped = at_widths(args, head, model)
     data = training_set(args, samples, model, tokenizer)
     data.guide = guide.of_samples(args, samples, getattr(head, "symmetric", False))
-    head = at_widths(args, head, model)
     evaluate = dev_evaluation(args, samples)
-    return train(model, tokenizer, head, data, schedule(args), args.false_negatives != "keep", evaluate)
+    return train(model, tokenizer, wrapped, data, schedule(args), args.false_negatives != "keep", evaluate)

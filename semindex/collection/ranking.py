@@ -11,6 +11,7 @@ from semindex.encode.vector_file import VectorFile
 from semindex.errors import UserError
 from semindex.runtime import warn
 from semindex.search.index import IndexSettings, VectorIndex, build_index
+from semindex.text.counted import counted
 
 
 def documents_of(passages: np.ndarray, scores: np.ndarray, owner: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,8 +107,9 @@ def check_candidates(sources: Sources, candidates: dict[str, list[str]], path: s
     queries = {name for name, _ in sources.queries}
     asked = [query for query in candidates if query in queries]
     if not asked:
-        raise UserError(f"{path}: none of its {len(candidates)} queries is one of the collection's {len(queries)} (the "
-                        f"first: {next(iter(candidates))}); was it written for others?")
+        raise UserError(f"{path}: none of its {counted(len(candidates), 'query', 'queries')} is one of "
+                        f"the collection's {len(queries)} (the first: {next(iter(candidates))}); was it "
+                        "written for others?")
     lacking = len(queries) - len(asked)
     if len(asked) < len(candidates) or lacking:
         warn(f"{path}: {len(candidates) - len(asked)} of its {len(candidates)} queries are not in the collection, "
@@ -115,8 +117,8 @@ def check_candidates(sources: Sources, candidates: dict[str, list[str]], path: s
     wanted = {name for query in asked for name in candidates[query]}
     known = {name for name, text in sources.documents(" ") if text and name in wanted}
     if not known:
-        raise UserError(f"{path}: none of its {len(wanted)} documents is in the collection with a text (the first: "
-                        f"{min(wanted)}); was it written for others?")
+        raise UserError(f"{path}: none of its {counted(len(wanted), 'document')} is in the collection with a text (the "
+                        f"first: {min(wanted)}); was it written for others?")
     if len(known) < len(wanted):
         warn(f"{path}: {len(wanted) - len(known)} of {len(wanted)} documents are not in the collection or have no text "
              f"and are passed over (the first: {min(wanted - known)})")

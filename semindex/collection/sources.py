@@ -14,6 +14,7 @@ from semindex.errors import UserError
 from semindex.files import digest
 from semindex.runtime import say
 from semindex.text.corpus import Corpus, read_corpus
+from semindex.text.counted import counted
 from semindex.text.tables import group_pairs
 from semindex.text.trec import read_documents, read_qrels, read_queries
 
@@ -44,7 +45,7 @@ def numbered(args: argparse.Namespace, samples: list[list[str]]) -> tuple[Corpus
     texts: Iterable[str] = ()
     if args.corpus_file:
         texts, lines = read_corpus(args.corpus_file, args.skip_bad_lines)
-        say(f"{args.corpus_file}: {len(texts)} texts{lines.notes()}")
+        say(f"{args.corpus_file}: {counted(len(texts), 'text')}{lines.notes()}")
     first = 1 if args.corpus_file else 0
     documents = Corpus.from_texts(itertools.chain(texts, (text for row in samples for text in row[first:])))
     positives = group_pairs(samples)
@@ -109,7 +110,7 @@ def of_trec(args: argparse.Namespace) -> Sources:
         known = {name for name, _ in queries}
         kept = [(query, document, grade) for query, row in qrels.items() if query in known
                 for document, grade in row.items()]
-        say(f"{queries_file}: {len(queries)} queries, {len(kept)} judgements")
+        say(f"{queries_file}: {counted(len(queries), 'query', 'queries')}, {counted(len(kept), 'judgement')}")
         judgements += kept
         training = training or len(queries)
     return Sources(lambda separator: read_documents(args.corpus_file, separator, skip), asked,

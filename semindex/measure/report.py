@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from semindex.errors import UserError
 from semindex.runtime import warn
+from semindex.text.counted import counted
 
 
 @dataclass
@@ -153,7 +154,7 @@ def of_results(args: Namespace) -> dict[str, dict[str, list[float]]]:
     hits = {path: read(path, positives, args) for path in args.recall_result_file}
     longest = max(found.longest for found in hits.values())
     if args.recall_num > longest:
-        warn(f"--recall_num {args.recall_num}: the longest list holds {longest} texts, no more can be found")
+        warn(f"--recall_num {args.recall_num}: the longest list holds {counted(longest, 'text')}, no more can be found")
     return {path: measure(found, positives, args) for path, found in hits.items()}
 
 

@@ -12,6 +12,7 @@ from semindex.measure.report import check_queries
 from semindex.runtime import warn
 from semindex.search.exact import ExactIndex
 from semindex.text import trec
+from semindex.text.counted import counted
 
 BLOCK = 1024  # queries searched at once
 
@@ -82,8 +83,8 @@ def _read(directory: str, vectors: str, ids: str) -> tuple[np.ndarray, list[str]
     with open(os.path.join(directory, ids), encoding="utf-8") as file:
         names = [line.rstrip("\n").split("\t")[0] for line in file]
     if len(names) != len(array):
-        raise UserError(f"{directory}: {vectors} holds {len(array)} vectors, {ids} {len(names)} ids; were they written "
-                        "together?")
+        raise UserError(f"{directory}: {vectors} holds {counted(len(array), 'vector')}, {ids} "
+                        f"{counted(len(names), 'id')}; were they written together?")
     return array, names
 
 

@@ -28,6 +28,7 @@ from semindex.search.index import (
     engine,
 )
 from semindex.text.corpus import Corpus
+from semindex.text.counted import counted
 
 META, FORMAT = "index.json", 1
 _COUNT = whole(0, 2**40)
@@ -59,7 +60,8 @@ class TextIndex:
             meta = {
                 "format": FORMAT, "kind": self.index.kind, "space": "ip", "dimension": self.index.dimension,
                 "count": len(self.index), "parameters": self.index.parameters(), "encoder": self.encoder,
-                "corpus": self.corpus.fingerprint, "source": self.source,
+                "corpus": self.corpus.fingerprint,
+                "source": self.source.encode(errors="backslashreplace").decode(),  # a file's name may be no UTF-8
             }
             with open(os.path.join(partial, META), "w", encoding="utf-8") as file:
                 json.dump(meta, file, ensure_ascii=False, indent=2)
@@ -89,7 +91,7 @@ class TextIndex:
         corpus = Corpus.load(os.path.join(directory, "texts.txt"))
         corpus.inverse = np.load(os.path.join(directory, "rows.npy"), allow_pickle=False)
         if len(corpus) != len(index):
-            raise UserError(f"{directory}: {len(corpus)} texts for {len(index)} vectors")
+            raise UserError(f"{directory}: {counted(len(corpus), 'text')} for {counted(len(index), 'vector')}")
         return cls(index, corpus, meta["encoder"], meta["source"])
 
 
@@ -133,6 +135,8 @@ def read_meta(directory: str) -> dict[str, Any]:
     meta = read_fields(path, FIELDS, others=True, advice=advice)
     if meta["format"] > FORMAT or meta["kind"] not in ENGINES or meta["space"] != "ip":
         raise UserError(f"{path}: written by another version of this project")
+    known = engine(meta["kind"]).fields
+    check_fields(f"{path}: parameters", meta["parameters"], known, others=not known, advice=advice)
     if ("seal" in meta or "checksums" in meta) and check_fields(
             path, meta, OLDER, others=True, advice=advice)["seal"] != _seal(meta):
         raise UserError(f"{path}: damaged (it was altered); {advice}")

@@ -7,6 +7,7 @@ import numpy as np
 
 from semindex.errors import UserError
 from semindex.search.index import IndexSettings, VectorIndex, load_ids
+from semindex.text.counted import counted
 
 ROWS, COLUMNS = 256, 65_536  # queries and vectors of one matrix product
 
@@ -131,8 +132,8 @@ class ExactIndex(VectorIndex):
             raise UserError(f"{path}: holds {vectors.dtype} {list(vectors.shape)}, index.json says otherwise")
         row_ids = load_ids(os.path.join(directory, "ids.npy"), len(vectors))
         if len(row_ids) != len(vectors):
-            raise UserError(f"{path}: holds {len(vectors)} vectors for {len(row_ids)} ids; build the index again with "
-                            "--rebuild_index")
+            raise UserError(f"{path}: holds {counted(len(vectors), 'vector')} for {counted(len(row_ids), 'id')}; build "
+                            "the index again with --rebuild_index")
         index = cls(meta["dimension"])
         index._borrow(vectors, row_ids)
         return index

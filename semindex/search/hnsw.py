@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from semindex.errors import UserError
+from semindex.fields import whole
 from semindex.search.index import IndexSettings, VectorIndex, load_ids
+from semindex.text.counted import counted
 
 FILE, IDS = "index.bin", "ids.npy"
 
@@ -19,6 +21,7 @@ class HnswIndex(VectorIndex):
     """
 
     kind = "hnsw"
+    fields = {"m": whole(1, 2**31), "ef_construction": whole(1, 2**40)}
 
     def __init__(self, dimension: int, settings: IndexSettings | None = None) -> None:
         super().__init__(dimension, settings)
@@ -67,7 +70,7 @@ class HnswIndex(VectorIndex):
             self.graph.resize_index(max(nodes, 2 * self.graph.get_max_elements()))
         self.graph.add_items(vectors, np.arange(before, nodes), num_threads=self.threads)
         if self.graph.get_current_count() != nodes:
-            raise UserError(f"the index took {self.graph.get_current_count()} of {nodes} vectors")
+            raise UserError(f"the index took {self.graph.get_current_count()} of {counted(nodes, 'vector')}")
         self._know(np.concatenate([self._id_of, ids]))
 
     def _remove(self, ids: np.ndarray) -> None:
@@ -125,7 +128,8 @@ class HnswIndex(VectorIndex):
         """Read what save wrote; the caller has checked the file's checksum: hnswlib itself trusts any bytes."""
         import hnswlib
 
-        index = cls(meta["dimension"], IndexSettings("hnsw", **meta["parameters"]))
+        known = meta["parameters"]
+        index = cls(meta["dimension"], IndexSettings("hnsw", known["m"], ef_construction=known["ef_construction"]))
         path = os.path.join(directory, FILE)
         index.graph = hnswlib.Index(space="ip", dim=index.dimension)
         id_of = load_ids(os.path.join(directory, IDS), meta["count"])
@@ -133,7 +137,7 @@ class HnswIndex(VectorIndex):
         index.graph.load_index(path, max_elements=max(1, len(id_of)))
         index._know(id_of)
         if len(index) != meta["count"] or index.graph.get_current_count() != len(id_of):
-            raise UserError(f"{path}: holds {index.graph.get_current_count()} vectors, index.json says "
+            raise UserError(f"{path}: holds {counted(index.graph.get_current_count(), 'vector')}, index.json says "
                             f"{meta['count']}; build the index again with --rebuild_index")
         return index
 

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from semindex.errors import UserError
+from semindex.fields import Field
+from semindex.registry import ENGINES
 
 # Up to here exact search answers a query at a time within 0.2 ms of hnsw, misses nothing, and needs no build,
 # which would pay only after 90,000 queries (benchmarks/index_crossover.py; docs/results.md).
@@ -45,11 +47,12 @@ class IndexSettings:
 class VectorIndex(ABC):
     """Vectors, each under an id of its own, and the nearest of them by inner product.
 
-    An engine is one subclass: ENGINES names it, and CONTRIBUTING.md shows how to add one. Ids are whole numbers from 0
-    up. What was removed is never found again; an id that was removed may be added again.
+    An engine is one subclass: registry.ENGINES names it, CONTRIBUTING.md shows how to add one. Ids are whole numbers
+    from 0 up. What was removed is never found again; an id that was removed may be added again.
     """
 
     kind: ClassVar[str]
+    fields: ClassVar[dict[str, Field]] = {}  # of parameters(), as index.json is to have them
 
     def __init__(self, dimension: int, settings: IndexSettings | None = None) -> None:
         self.dimension, self.settings = dimension, settings or IndexSettings()
@@ -188,10 +191,6 @@ def load_ids(path: str, default: int) -> np.ndarray:
         raise UserError(f"{path}: holds {ids.dtype} {list(ids.shape)}, no ids; build the index again with "
                         "--rebuild_index")
     return ids
-
-
-# Engines by name: where the class is, so that none is imported before it is asked for.
-ENGINES = {"exact": "semindex.search.exact:ExactIndex", "hnsw": "semindex.search.hnsw:HnswIndex"}
 
 
 def engine(kind: str) -> type[VectorIndex]:

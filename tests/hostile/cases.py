@@ -123,7 +123,8 @@ def texts(command):
         yield f"{name}-raw_name", lambda box, s=slot: rename(box, s, "\udcff.csv"), same
         yield f"{name}-null", lambda box, s=slot: (node(box.root / "in/null", 3), box.set(s, "in/null")), ERROR
         yield f"{name}-pipe", lambda box, s=slot: replace(box, s, os.mkfifo), ERROR, {"slow": True}
-        yield f"{name}-dash", lambda box, s=slot: feed(box, s), same
+        yield (f"{name}-dash", lambda box, s=slot: feed(box, s),
+               ERROR if command.several and slot.flag == "--corpus_file" else same)
         yield f"{name}-dash_closed", lambda box, s=slot: (box.set(s, "-"), box.options.update(stdin=CLOSED)), ERROR
         yield f"{name}-dash_empty", lambda box, s=slot: box.set(s, "-"), ERROR
         yield f"{name}-no_word", lambda box, s=slot: box.set(s, ""), ERROR

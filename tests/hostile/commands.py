@@ -37,7 +37,7 @@ class Command:
     """A script. whole and real: flags that take a number and are not in the line; prints: its result is what it prints;
     again: what lets the same command run a second time; spare: output flags whose failure is a warning only;
     paddle: whether it computes with it; needs: what must lie in in/ too; like: a command whose code it mostly runs, with
-    which it shares what CI tries.
+    which it shares what CI tries; several: whether its corpus is read several times, so that `-` is an error.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Command:
     paddle: bool = True
     needs: tuple[str, ...] = ()
     like: str = ""
+    several: bool = False
 
     @cached_property
     def slots(self):
@@ -107,17 +108,17 @@ TABLE = [
     Command("train_ance_trec", "train_ance.py --device cpu --init_from_ckpt dir:checkpoint --batch_size whole:8 --max_steps 2 "
             f"--save_dir outdir:save {TREC} --qrels_file text:qrels --dev_queries_file text:dev.tsv "
             "--dev_qrels_file text:dev.qrels --topk_training whole:10 --negative_sample whole:3 --data_dir outdir:data",
-            **TRAINED | {"whole": "", "real": ""}, like="train_ance"),
+            **TRAINED | {"whole": "", "real": ""}, like="train_ance", several=True),
     Command("prepare_collection", f"prepare_collection.py --device cpu --init_from_ckpt dir:checkpoint {TREC} "
             "--qrels_file text:qrels --dev_queries_file text:dev.tsv --dev_qrels_file text:dev.qrels "
-            "--out_data_dir outdir:data", whole="--max_query_length --max_chunks"),
+            "--out_data_dir outdir:data", whole="--max_query_length --max_chunks", several=True),
     Command("resume", "train_batch_neg.py --device cpu --model_name_or_path scratch-1x32 --output_emb_size 16 --max_seq_length 24 "
             "--batch_size 4 --max_steps 40 --save_steps 40 --train_set_file text:train.csv "
             "--save_dir both:training --resume", like="train_batch_neg"),
     Command("resume_ance", "train_ance.py --device cpu --init_from_ckpt dir:checkpoint --batch_size 8 --max_steps 40 --save_steps 40 "
             f"--refresh_steps 20 --resume --save_dir both:ance {TREC} --qrels_file text:qrels --dev_queries_file text:dev.tsv "
             "--dev_qrels_file text:dev.qrels --topk_training 10 --negative_sample 3 --data_dir both:collection",
-            like="train_ance"),
+            like="train_ance", several=True),
     Command("run_ann_data_gen", "run_ann_data_gen.py --device cpu --init_model_dir dir:checkpoint --data_dir dir:collection "
             "--ann_dir outdir:ann --topk_training whole:10 --negative_sample whole:3", whole="--end_ann_step --rank_min",
             real="--poll_seconds --margin"),
@@ -137,6 +138,11 @@ TABLE = [
             "--hnsw_threads 1 --index_dir both:hnsw", like="recall"),
     Command("evaluate", "evaluate.py --similar_text_pair text:dev.csv --recall_result_file text:result.txt --recall_num whole:5 "
             "--result_tsv out:result.tsv", prints=True, spare=("--result_tsv",), paddle=False),
+    Command("recall_ids", f"recall.py {MODEL} {TREC} --trec_run_file out:run.trec --recall_num whole:5", like="recall"),
+    Command("keyword_ids", f"keyword_recall.py {TREC} --trec_run_file out:run.trec --recall_num whole:5",
+            like="keyword_recall", paddle=False),
+    Command("evaluate_vectors", "evaluate.py --vectors_dir dir:vectors --qrels_file text:qrels --candidates_file "
+            "text:candidates.tsv --metrics mrr@10 ndcg@10 --depth whole:9", prints=True, paddle=False, like="evaluate"),
     Command("evaluate_trec", "evaluate.py --run_file text:run.trec --qrels_file text:qrels --metrics mrr@10 ndcg@10 "
             "--seed whole:3", prints=True, paddle=False),
     Command("predict", f"predict.py {MODEL} --text_pair_file text:dev.csv --output_file out:cosines.txt --batch_size whole:8",
@@ -150,9 +156,9 @@ TABLE = [
     Command("export_sentences", "export_model.py --params_path dir:checkpoint --output_path outdir:sentences --format "
             "sentence-transformers", whole="--max_seq_length", like="export_model"),
     Command("rank_collection", f"rank_collection.py {MODEL} {TREC} --candidates_file text:candidates.tsv --run_file out:run.trec "
-            "--data_dir outdir:data --depth whole:5", whole="--max_query_length --max_chunks --batch_size " + INDEX),
+            "--data_dir outdir:data --depth whole:5", whole="--max_query_length --max_chunks --batch_size " + INDEX, several=True),
     Command("rank_again", f"rank_collection.py {MODEL} {TREC} --run_file out:run.trec --data_dir both:ranked --depth whole:5",
-            like="rank_collection"),
+            like="rank_collection", several=True),
     Command("plot_training", "plot_training.py --save_dir dir:first --output_file out:curves.svg", paddle=False),
     Command("plot_negatives", f"plot_negatives.py {MODEL} --data_dir dir:collection --output_dir outdir:plot --queries whole:1 "
             "--negatives whole:3 --topk_training whole:9"),

@@ -92,7 +92,7 @@ def no_room(command):
 
 # Which command shows best what an altered artefact does: all alterations go through it, a few through the others.
 SHOWN_BY = {"checkpoint": "inference", "index": "recall_again", "hnsw": "recall_hnsw", "export": "deploy", "ranked": "rank_again",
-            "collection": "run_ann_data_gen", "training": "resume", "ance": "resume_ance"}
+            "vectors": "evaluate_vectors", "collection": "run_ann_data_gen", "training": "resume", "ance": "resume_ance"}
 
 
 def alter(data, how, place):

@@ -10,8 +10,6 @@ RACY = ("*/interrupted/*",)
 KNOWN: dict[str, str] = {
     "export_model/streams/stdout_full": "14",
     "export_sentences/streams/stdout_full": "14",
-    "train_ance/texts/*-dash": "12",
-    "train_ance_trec/texts/*-dash": "12",
 }
 
 

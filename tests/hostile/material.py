@@ -43,6 +43,7 @@ STEPS = [
     "train_ance.py --device cpu --init_from_ckpt first/latest --batch_size 8 --max_steps 2 --save_dir first_ance --corpus_file "
     "corpus.tsv --queries_file queries.tsv --qrels_file qrels --dev_queries_file dev.tsv --dev_qrels_file dev.qrels "
     "--topk_training 10 --negative_sample 3 --data_dir collection",
+    "run_ann_data_gen.py --device cpu --init_model_dir first/latest --data_dir collection --inference --output_dir vectors",
     "rank_collection.py --device cpu --params_path first/latest --corpus_file corpus.tsv --queries_file queries.tsv "
     "--run_file run.trec --depth 5 --data_dir ranked",
 ]

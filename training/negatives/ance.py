@@ -127,11 +127,11 @@ def run(args: argparse.Namespace) -> str:
     if not len(data.rows):
         raise UserError("no training query has a document with a grade above 0 and a text")
     runtime.say(f"{counted(len(data.rows), 'training pair')}")
-    data.guide = found = guide.of_collection(args, collection, in_batch=args.in_batch)
     index = IndexSettings.from_flags(args)
     dot = model.settings.similarity == "dot"
     head: Head = Ance(flags.scale_of(args, 1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
     head = setup.at_widths(args, head, model)
+    data.guide = found = guide.of_collection(args, collection, in_batch=args.in_batch)
     make = partial(AsyncRefresh, generator_command(args)) if args.refresh == "async" else SyncRefresh
     refresh = make(data, Miner(collection, rules, index, args.connected_positives, found),
                    Generations(ann_dir), tokenizer, args.refresh_steps, args.warmup,

@@ -20,6 +20,7 @@ from semindex.errors import UserError
 from semindex.files import named
 from semindex.roles import check_kept
 from semindex.search.index import IndexSettings
+from semindex.text.counted import counted
 from semindex.text.tokenizer import TextTokenizer
 from training.checkpoints import STATE, Checkpoints
 from training.guide import Guide, check, of_collection
@@ -199,6 +200,7 @@ def write_vectors(args: argparse.Namespace) -> None:
                     out.write(f"{name}\t{chunk}\n" if collection.about.chunks > 1 else f"{name}\n")
             manifest.write(partial, "vectors")
         file.remove()
-        runtime.say(f"{args.output_dir}: {len(passages)} passages, {len(queries)} queries, {passages.shape[1]} wide")
+        runtime.say(f"{args.output_dir}: {counted(len(passages), 'passage')}, "
+                    f"{counted(len(queries), 'query', 'queries')}, {passages.shape[1]} wide")
 
     runtime.on_rank_0(write)

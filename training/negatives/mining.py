@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from semindex.errors import UserError
+from semindex.text.counted import counted
 
 # From a block of query numbers to (documents int64, scores float32), both [queries, k], best first; -1 for none.
 Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -190,11 +191,13 @@ def report(counts: dict[str, int]) -> str:
     """Return a line that tells what mining found and dropped."""
     dropped = sum(counts.get(name, 0) for name in ("known positives", "equal texts", "within the margin", "guide"))
     by_guide = f", {counts['guide']} by the guide" if "guide" in counts else ""
-    text = (f"{counts['pairs']} pairs, {counts['ranked']} ranked documents: {dropped} dropped as positives or likely "
-            f"so ({counts['known positives']} known positives, {counts['equal texts']} texts equal to one, "
-            f"{counts['within the margin']} within the margin{by_guide}); {counts['negatives']} negatives taken")
+    equal = counted(counts["equal texts"], "text")
+    text = (f"{counted(counts['pairs'], 'pair')}, {counted(counts['ranked'], 'ranked document')}: {dropped} dropped as "
+            f"positives or likely so ({counted(counts['known positives'], 'known positive')}, {equal} equal to one, "
+            f"{counts['within the margin']} within the margin{by_guide}); {counted(counts['negatives'], 'negative')} "
+            "taken")
     if counts["pairs with fewer"]:
-        text += f"; {counts['pairs with fewer']} pairs found fewer than wanted"
+        text += f"; {counted(counts['pairs with fewer'], 'pair')} found fewer than wanted"
     if counts["filled at random"]:
-        text += f", {counts['filled at random']} negatives drawn at random"
+        text += f", {counted(counts['filled at random'], 'negative')} drawn at random"
     return text

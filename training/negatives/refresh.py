@@ -11,6 +11,7 @@ from semindex import runtime
 from semindex.environment import probe
 from semindex.errors import UserError
 from semindex.roles import check_place
+from semindex.text.counted import counted
 from semindex.text.tokenizer import TextTokenizer
 from training.negatives.generations import Generation, Generations
 from training.negatives.miner import Miner
@@ -60,7 +61,7 @@ class Refresh:
                             "--overwrite starts anew")
         self.data.use(number, self.generations.negatives(number))
         runtime.say(f"negatives of generation {number} ({self.now.source}, of step {self.now.step}, age "
-                    f"{step - self.now.step} steps): {self.generations.path(number)}")
+                    f"{counted(step - self.now.step, 'step')}): {self.generations.path(number)}")
 
     def first(self, trainer: Trainer) -> bool:
         """Make generation 0 by the warm-up's rule, if it has one; return whether there was one to make."""
