@@ -217,7 +217,7 @@ def test_vectors_that_do_not_fit_are_errors(tmp_path):
     with pytest.raises(UserError, match="holds no passages.npy; run_ann_data_gen.py --inference writes it"):
         measured(*words, tmp_path)
     folder = dump(tmp_path / "a", [[1, 0]], ["a", "b"], [[1, 0]], ["q"])
-    with pytest.raises(UserError, match="passages.npy holds 1 vectors, passage_ids.txt 2 ids"):
+    with pytest.raises(UserError, match="passages.npy holds 1 vector, passage_ids.txt 2 ids"):
         measured(*words, folder)
     with pytest.raises(UserError, match="2 wide, queries.npy 3"):
         measured(*words, dump(folder, [[1, 0]], ["a"], [[1, 0, 0]], ["q"]))

@@ -302,7 +302,7 @@ def test_a_missing_flag():
 
 def test_unwritable_save_dir(toy, tmp_path):
     (tmp_path / "out").write_text("a file stands where the directory should be")
-    assert "cannot be written" in fail(*train(toy, tmp_path))
+    assert "is a file" in fail(*train(toy, tmp_path))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
