@@ -33,12 +33,13 @@ def main() -> None:
     sentences = SENTENCES in args.format
     if sentences and set(args.format) != {SENTENCES}:
         raise UserError(f"--format {SENTENCES}: is a directory of another kind; export it alone, the others elsewhere")
-    from semindex import runtime
+    from semindex import roles, runtime
     from semindex.text.corpus import read_corpus
     from semindex.text.tables import read_pairs
 
     pairs = read_pairs(args.dev_set_file, (2, 3), args.skip_bad_lines)[0] if args.dev_set_file else []
     corpus = read_corpus(args.corpus_file, args.skip_bad_lines)[0] if args.corpus_file else None
+    roles.check_kept(args.params_path, "--params_path")
     runtime.start("cpu")
     from models import loading
     from models.encoders import dynamic
@@ -47,6 +48,7 @@ def main() -> None:
     from semindex.measure.recall import recall_of_encoder
 
     model, tokenizer = loading.load(args.params_path, vars(args))
+    runtime.say(f"Loaded parameters from {args.params_path}")  # where nothing can be said, nothing is written
     if sentences:
         tokenizer_file(model, tokenizer)  # an encoder without that form is told before anything is measured
     recalls = {"dynamic": recall_of_encoder(pairs, corpus, dynamic(model, tokenizer))} if corpus else {}

@@ -8,8 +8,6 @@ from fnmatch import fnmatchcase
 
 RACY = ("*/interrupted/*",)
 KNOWN: dict[str, str] = {
-    "export_model/streams/stdout_full": "14",
-    "export_sentences/streams/stdout_full": "14",
 }
 
 
