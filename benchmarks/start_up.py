@@ -36,7 +36,7 @@ def main() -> None:
     print("| command | s |\n|---|---:|")
     for path in sorted(glob.glob(os.path.join(ROOT, "*.py"))):
         with open(path, encoding="utf-8") as file:
-            if "options.run(main)" in file.read():
+            if "cli.run(main)" in file.read():
                 name = os.path.basename(path)
                 print(f"| {name} --help | {seconds([name, '--help'], args.repeats):.2f} |", flush=True)
     with tempfile.TemporaryDirectory() as directory:
