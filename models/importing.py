@@ -1,11 +1,12 @@
 """What import_weights.py does: an encoder of any source, made smaller if asked, to a checkpoint."""
 
 import argparse
+import os
 from collections.abc import Iterator
 
 from models import loading, weights
 from models.weights import reduce
-from semindex import manifest, runtime
+from semindex import manifest, roles, runtime
 from semindex.directories import atomic_directory, check_replaceable
 from semindex.errors import UserError
 from semindex.text.counted import counted
@@ -26,8 +27,13 @@ def import_weights(args: argparse.Namespace) -> None:
         if path == "-":
             raise UserError("--vocabulary_texts -: the texts are read twice, so they must be files")
         open_binary(path).close()  # one that is not there is told at once
+    name = args.model_name_or_path
+    if os.path.isdir(name):
+        roles.check_kept(name, "--model_name_or_path")
+        name = os.path.normpath(name)
     check_replaceable(args.output_path, "--output_path", "checkpoint", loading.older_files)
-    found = weights.load(args.model_name_or_path, None)
+    found = weights.load(name, None)
+    runtime.say(f"Loaded {name}")  # where nothing can be said, nothing is written
     if args.layers:
         chosen = reduce.keep_layers(found, args.layers)
         runtime.say(f"layers {', '.join(str(place + 1) for place in chosen)} kept")
@@ -40,7 +46,7 @@ def import_weights(args: argparse.Namespace) -> None:
         other = reduce.cut_differently(whole, small, texts_of(args.vocabulary_texts))
         runtime.say(f"{after} of {before} pieces kept; {other} of {counted(count, 'text')} "
                     f"({100 * other / max(count, 1):.2f} %) cut differently than before")
-    model, tokenizer = loading.assemble(args.model_name_or_path, found, vars(args))
+    model, tokenizer = loading.assemble(name, found, vars(args))
     model.eval()
     with atomic_directory(args.output_path, "checkpoint", loading.older_files) as partial:
         loading.save(model, tokenizer, partial)

@@ -11,8 +11,9 @@ import numpy as np
 from models.weights import Pretrained
 from models.weights.configuration import FIELDS, longest_text
 from models.weights.paddlenlp import dropout_rates, loaded, quiet
-from models.weights.sentence_transformers import linear_weights, sentence_settings
+from models.weights.sentence_transformers import KIND, linear_weights, sentence_settings
 from models.weights.tensors import read_tensors
+from semindex import manifest
 from semindex.errors import UserError
 from semindex.fields import file_name, mapping_of, read_fields
 from semindex.text.tokenizer_file import read_tokenizer, written_length
@@ -182,8 +183,10 @@ def claims(name: str) -> bool:
 
 
 def load(name: str, dropout: float | None, texts: Iterable[str]) -> Pretrained:
-    """Return the encoder of a directory."""
+    """Return the encoder of a directory; one that export_model.py wrote is checked first."""
     quiet()
+    if (manifest.read(name) or {}).get("kind") == KIND:
+        manifest.check(name, KIND)
     source = os.path.abspath(name)
     found = loaded(name, partial(load_encoder, source, dropout_rates(dropout)), source)
     found.settings, found.projection = sentence_settings(name), linear_weights(name)

@@ -69,6 +69,10 @@ def load(name: str, dropout: float | None, texts: Iterable[str]) -> Pretrained:
     local = os.path.isdir(name)
     if not local and (os.sep in name and os.path.exists(os.path.dirname(name)) or name.startswith((".", "/"))):
         raise UserError(f"--model_name_or_path {name}: no such directory")
+    if local and os.path.isfile(os.path.join(name, "semantic_index.json")):
+        # paddlenlp would find none of its names in the weights, and begin from random ones without a word
+        raise UserError(f"--model_name_or_path {name}: is a checkpoint of this project; start from it with "
+                        "--init_from_ckpt, or use it with --params_path")
     quiet()
     if not local and not _reachable(name):
         raise UserError(f"--model_name_or_path {name}: not a local directory, and it cannot be downloaded: "

@@ -153,6 +153,8 @@ TABLE = [
             "words:退款", prints=True, needs=("checkpoint",), like="inference"),
     Command("export_model", "export_model.py --params_path dir:checkpoint --output_path outdir:export --dev_set_file text:dev.csv "
             "--corpus_file text:corpus.csv", whole="--max_seq_length"),
+    Command("import_weights", "import_weights.py --model_name_or_path dir:published --output_path outdir:imported",
+            whole="--max_seq_length --layers"),
     Command("export_sentences", "export_model.py --params_path dir:checkpoint --output_path outdir:sentences --format "
             "sentence-transformers", whole="--max_seq_length", like="export_model"),
     Command("rank_collection", f"rank_collection.py {MODEL} {TREC} --candidates_file text:candidates.tsv --run_file out:run.trec "

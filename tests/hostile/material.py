@@ -40,6 +40,7 @@ STEPS = [
     "recall.py --device cpu --params_path first/latest --corpus_file corpus.csv --similar_text_pair dev.csv --recall_num 5 "
     "--recall_result_dir . --recall_result_file hnsw.txt --index_dir hnsw --index_type hnsw --hnsw_threads 1",
     "export_model.py --params_path first/latest --output_path export",
+    "export_model.py --params_path first/latest --output_path published --format sentence-transformers",
     "train_ance.py --device cpu --init_from_ckpt first/latest --batch_size 8 --max_steps 2 --save_dir first_ance --corpus_file "
     "corpus.tsv --queries_file queries.tsv --qrels_file qrels --dev_queries_file dev.tsv --dev_qrels_file dev.qrels "
     "--topk_training 10 --negative_sample 3 --data_dir collection",
