@@ -152,7 +152,7 @@ def test_a_directory_in_use_is_noticed_before_anything_is_loaded(tmp_path):
     (tmp_path / "run" / "model_7").mkdir(parents=True)
     (tmp_path / "file").write_text("")
     for path, error in (("run", r"holds checkpoints of an earlier run \(model_7\); --resume goes on"),
-                        ("file", "is a file, a directory is to be written there"), ("file/below", "cannot be written")):
+                        ("file", "is a file, a directory is to be written there"), ("file/below", "cannot be made")):
         with pytest.raises(UserError, match=f"--save_dir '?{tmp_path}/{path}'?: {error}"):
             check_save_dir(parsed(tmp_path / path))
     for path in ("/proc/nonexistent", "/proc/nonexistent/below"):
