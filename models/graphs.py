@@ -85,5 +85,5 @@ def _onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise UserError("--format onnx and int8 need onnxruntime: bash scripts/setup.sh --onnx installs it") from None
+        raise UserError("ONNX and int8 need onnxruntime: bash scripts/setup.sh --onnx installs it") from None
     return onnxruntime

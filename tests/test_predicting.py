@@ -235,6 +235,7 @@ def test_pairs_are_encoded_once_by_whatever_encodes(checkpoint):
     np.testing.assert_allclose(found[0], np.prod(encode(encoder, seen), axis=0).sum(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_queries_typed_by_hand(toy, checkpoint, tmp_path):
     """The nearest texts on the terminal, best first; nothing is written. Of a pipe each line is a query."""
     base = ["recall.py", "--params_path", checkpoint, "--corpus_file", toy / "corpus.csv", "--recall_num", 3]

@@ -70,6 +70,7 @@ def test_every_plain_character_splits_as_in_python(vocabulary):
 
 
 @pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.slow
 def test_every_character_splits_in_python_as_in_paddlenlp(vocabulary, lower):
     basic = ErnieTokenizer(vocabulary, do_lower_case=lower).basic_tokenizer
     for code in [*range(0x33480), *range(0xE0000, 0xE0200), *range(0x10FF00, 0x110000)]:  # the rest is unassigned
