@@ -152,6 +152,7 @@ class Neighbours:
         both = np.asarray(np.unique(both, axis=0)) if both.shape[1] == 2 else np.empty([0, 2], np.int64)
         self.starts = np.asarray(np.searchsorted(both[:, 0], np.arange(texts + 1)))
         self.flat = both[:, 1]
+
     def mask(self, ids: np.ndarray) -> np.ndarray:
         """Mark the false negatives of a batch.
 

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 
-from quality import ROOT, call, cells, file_name, measured, sample_data
+from quality import ROOT, call, cells, file_name, measured, sample_data, texts_alone
 
 BATCH, HARDEST, ANCE = "train_batch_neg.py", "train_hardest_neg.py", "train_ance.py"
 SOFTMAX = ["--margin", "0", "--scale", "20"]
@@ -108,12 +108,7 @@ def main() -> None:
     data = args.data or f"{args.out}/data"
     if not os.path.isfile(f"{data}/corpus.csv"):
         sample_data(data)
-    unsupervised = f"{data}/train_unsupervised.csv"
-    if not os.path.isfile(unsupervised):
-        with open(f"{data}/train.csv", encoding="utf-8") as file:
-            texts = dict.fromkeys(text for line in file for text in line.rstrip("\n").split("\t")[:2])
-        with open(unsupervised, "w", encoding="utf-8") as file:
-            file.writelines(f"{text}\n" for text in texts)
+    texts_alone(data)
     call("keyword_recall.py", "--corpus_file", f"{data}/corpus.csv", "--similar_text_pair", f"{data}/test.csv",
          "--recall_num", "50", "--recall_result_dir", args.out, "--recall_result_file", "BM25")
     rows = {"BM25": [measured(data, args.out, "BM25")]}

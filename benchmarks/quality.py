@@ -49,6 +49,15 @@ def sample_data(directory: str) -> str:
     return directory
 
 
+def texts_alone(data: str) -> None:
+    """Write train_unsupervised.csv, the distinct texts of the pairs, unless it is there."""
+    if not os.path.isfile(f"{data}/train_unsupervised.csv"):
+        with open(f"{data}/train.csv", encoding="utf-8") as file:
+            texts = dict.fromkeys(text for line in file for text in line.rstrip("\n").split("\t")[:2])
+        with open(f"{data}/train_unsupervised.csv", "w", encoding="utf-8") as file:
+            file.writelines(f"{text}\n" for text in texts)
+
+
 def measured(data: str, out: str, name: str) -> dict[str, float]:
     """Return the metrics of a result file."""
     text = call("evaluate.py", "--similar_text_pair", f"{data}/test.csv", "--recall_result_file", f"{out}/{name}",
@@ -113,11 +122,7 @@ def main() -> None:
     out = args.out
     os.makedirs(out, exist_ok=True)
     data = args.data or sample_data(f"{out}/data")
-    if not os.path.isfile(f"{data}/train_unsupervised.csv"):
-        with open(f"{data}/train.csv", encoding="utf-8") as file:
-            texts = dict.fromkeys(text for line in file for text in line.rstrip("\n").split("\t")[:2])
-        with open(f"{data}/train_unsupervised.csv", "w", encoding="utf-8") as file:
-            file.writelines(f"{text}\n" for text in texts)
+    texts_alone(data)
     call("keyword_recall.py", "--corpus_file", f"{data}/corpus.csv", "--similar_text_pair", f"{data}/test.csv",
          "--recall_num", "50", "--recall_result_dir", out, "--recall_result_file", "BM25")
     rows = {"BM25": [measured(data, out, "BM25")]}

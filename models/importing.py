@@ -39,7 +39,9 @@ def import_weights(args: argparse.Namespace) -> None:
         runtime.say(f"layers {', '.join(str(place + 1) for place in chosen)} kept")
     if args.vocabulary_texts:
         whole = found.make_tokenizer(8192)
-        prompts = [found.settings.get(name) or getattr(args, name) or "" for name in ("query_prompt", "passage_prompt")]
+        # What may stand before a text: the source's prompts, and those that the flags give it in their place.
+        prompts = [prompt for side in ("query_prompt", "passage_prompt")
+                   for prompt in (found.settings.get(side), getattr(args, side)) if prompt]
         before, after, count = reduce.keep_vocabulary(found, texts_of(args.vocabulary_texts), prompts)
         small = found.make_tokenizer(8192)
         assert isinstance(whole, FileTokenizer) and isinstance(small, FileTokenizer)

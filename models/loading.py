@@ -13,7 +13,7 @@ from paddle import nn
 
 from models import flag_checks, weights
 from models.semantic_index import SemanticIndex
-from models.settings import MAX_SEQ_LENGTH, SETTINGS, EncoderSettings, read_settings, write_settings
+from models.settings import FORMAT_OF_EPSILON, MAX_SEQ_LENGTH, SETTINGS, EncoderSettings, read_settings, write_settings
 from models.weights import huggingface, sentence_transformers
 from models.weights.configuration import CONFIG, longest_text, read_config
 from models.weights.paddlenlp import quiet
@@ -164,6 +164,8 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
             config = AutoConfig.from_pretrained(path)
         except Exception as error:
             raise UserError(_incomplete(directory, error)) from None
+        if settings.format < FORMAT_OF_EPSILON and type(config).__name__ == "ErnieConfig":
+            config.layer_norm_eps = 1e-12
         flag_checks.check_shape(name, config, settings, directory)
         if flags.get("dropout") is not None:
             config.hidden_dropout_prob = config.attention_probs_dropout_prob = flags["dropout"]

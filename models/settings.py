@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from semindex.fields import list_of, one_of, read_fields, text, truth, whole
 from semindex.text.prompts import Prompts
 
-SETTINGS, FORMAT = "semantic_index.json", 2
+# Up to format 2 ERNIE computed with 1e-12 in its layer norms, whatever its config.json said.
+SETTINGS, FORMAT, FORMAT_OF_EPSILON = "semantic_index.json", 3, 3
 # Tokens of a new encoder's texts where no flag says it, by head: the documents' defaults.
 MAX_SEQ_LENGTH = {"simcse": 128}
 POOLINGS = ("pooler", "cls", "mean", "max")

@@ -134,7 +134,7 @@ def add_recall_inputs(parser: Parser) -> None:
 def add_typed(parser: Parser) -> None:
     """Queries typed by hand; see check_recall_inputs."""
     parser.add_argument("--query", nargs="+", metavar="TEXT",
-                        help="print the nearest texts of these queries and their cosines, and write nothing")
+                        help="print the nearest texts of these queries and their cosines; no result file is written")
     parser.add_argument("--interactive", action="store_true",
                         help="the same for each query that is typed; ends with Ctrl-D")
 

@@ -1,5 +1,6 @@
 """What the last commit before the move wrote goes on loading: checkpoint, resume, export, indexes, collection."""
 
+import json
 import os
 import pickle
 import sys
@@ -109,3 +110,15 @@ def test_a_resume_runs_nothing_of_an_optimizers_file(before, monkeypatch, tmp_pa
     assert not (tmp_path / "ran").exists()
     path.write_bytes(pickle.dumps({}))
     runtime.start("cpu", 0)
+
+
+def test_ernie_of_before_keeps_its_layer_norms(before):
+    """Up to format 2 they added 1e-12 whatever config.json said; later ones follow it."""
+    directory = before / "run" / "model_4"
+    settings, config = (json.loads((directory / name).read_text()) for name in ("semantic_index.json", "config.json"))
+    (directory / "manifest.json").unlink(missing_ok=True)
+    (directory / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
+    for number, epsilon in ((2, 1e-12), (3, 1e-5)):
+        (directory / "semantic_index.json").write_text(json.dumps(settings | {"format": number}))
+        model, _ = load(str(directory), {})
+        assert model.ptm.embeddings.layer_norm._epsilon == epsilon

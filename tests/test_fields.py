@@ -57,7 +57,7 @@ def test_each_error_names_file_field_and_what_is_allowed(tmp_path, content, mess
     ({"similarity": "foo"}, 'similarity is "foo", expected one of cosine, dot'), ({"training_pooling": "foo"}, "training_pooling"),
     ({"output_emb_size": 1.5}, "output_emb_size is 1.5"), ({"output_emb_size": 2**40}, "output_emb_size"), ({"pooling_layer": None}, "pooling_layer is null"),
     ({"encoder": 3}, "encoder is 3, expected a text"), ({"encoder": ...}, "the field encoder is missing"), ({"head": ["a"]}, "head"), ({"max_chunks": 0}, "max_chunks"),
-    ({"max_query_length": True}, "max_query_length is true"), ({"colour": "red"}, 'the field "colour" is unknown'), ({"format": 3}, "written by a newer version"),
+    ({"max_query_length": True}, "max_query_length is true"), ({"colour": "red"}, 'the field "colour" is unknown'), ({"format": 4}, "written by a newer version"),
     ({"format": "2"}, 'format is "2"'),
 ])
 def test_semantic_index_json(before, changes, message):

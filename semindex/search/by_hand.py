@@ -12,6 +12,7 @@ from semindex.search.recall_files import Inputs
 from semindex.text.corpus import read_corpus
 from semindex.text.counted import counted
 from semindex.text.streams import given_texts
+from semindex.text.tables import read_rows
 
 
 def read_typed(args: argparse.Namespace) -> Inputs:
@@ -23,10 +24,10 @@ def read_typed(args: argparse.Namespace) -> Inputs:
     return Inputs(given_texts("--query", args.query or []), corpus, [])
 
 
-def _typed() -> Iterator[str]:
+def _typed(skip_bad_lines: bool) -> Iterator[str]:
     """Yield the lines of a terminal, which is asked, or of a pipe; until the end of the input."""
-    if not sys.stdin.isatty():
-        yield from (line.strip() for line in sys.stdin)
+    if sys.stdin is None or not sys.stdin.isatty():
+        yield from (fields[0] for _, fields in read_rows("-", (1,), skip_bad_lines, what="a query"))
         return
     import readline  # noqa: F401  (input() edits lines and remembers them once it is imported)
 
@@ -55,6 +56,6 @@ def answer(index: TextIndex | None, encoder: TextEncoder, queries: Sequence[str]
         return
     if queries:
         print_nearest(index, encoder, queries, args.recall_num)
-    for line in _typed() if args.interactive else ():
+    for line in _typed(args.skip_bad_lines) if args.interactive else ():
         if line:
             print_nearest(index, encoder, [line], args.recall_num)

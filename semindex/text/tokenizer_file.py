@@ -41,6 +41,7 @@ class FileTokenizer(TextTokenizer):
         super().__init__(max_seq_length, pad_id)
         self.content, self.special, self.where = content, special or {}, where
         self.rust = rust_tokenizer(content, where)
+        self.padding = self.rust.padding  # what the file says of it
         self.rust.no_padding()
         added = self.rust.num_special_tokens_to_add(False)
         if max_seq_length <= added:
@@ -100,18 +101,19 @@ def read_tokenizer(directory: str, max_seq_length: int) -> FileTokenizer | None:
         return None
     with open(path, encoding="utf-8", errors="replace") as file:
         content = file.read()
-    rust = rust_tokenizer(content, path)
     special = _special_tokens(directory)
-    pad_id = rust.token_to_id(special["pad_token"]) if "pad_token" in special else None
-    if pad_id is None and rust.padding:
-        pad_id = rust.padding["pad_id"]
+    tokenizer = FileTokenizer(content, max_seq_length, 0, special, path)
+    pad_id = tokenizer.rust.token_to_id(special["pad_token"]) if "pad_token" in special else None
+    if pad_id is None and tokenizer.padding:
+        pad_id = tokenizer.padding["pad_id"]
     config = os.path.join(directory, "config.json")
     if pad_id is None and os.path.isfile(config):
         found = read_json(config)
         pad_id = found.get("pad_token_id") if isinstance(found, dict) else None
-    if not isinstance(pad_id, int) or rust.id_to_token(pad_id) is None:
+    if not isinstance(pad_id, int) or tokenizer.rust.id_to_token(pad_id) is None:
         raise UserError(f"{path}: no padding token is known; name it in {CONFIG}, as \"pad_token\": \"<pad>\"")
-    return FileTokenizer(content, max_seq_length, pad_id, special, path)
+    tokenizer.pad_id = pad_id
+    return tokenizer
 
 
 def written_length(directory: str) -> int:
