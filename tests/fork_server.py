@@ -39,7 +39,8 @@ def import_libraries():
     import tokenizers  # noqa: F401
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if name != "__main__" and file and Path(file).is_relative_to(ROOT) and ".venv" not in Path(file).parts:
+        if name != "__main__" and file and Path(file).is_relative_to(ROOT) \
+                and not Path(file).is_relative_to(sys.prefix):  # the environment may lie within the project
             del sys.modules[name]
 
 
