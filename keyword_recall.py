@@ -22,14 +22,14 @@ def main() -> None:
     """Index, search, write."""
     args = parser().parse_args()
     flags.check_recall_inputs(args)
-    from semindex.search.keyword import Bm25
+    from semindex.search.keyword import KeywordIndex, KeywordSettings
     from semindex.search.recall_files import pairs_of, read_inputs, write_results
 
     inputs = read_inputs(args)
     texts = inputs.corpus.slice(0, len(inputs.corpus))
-    index = Bm25(texts, args.tokens, args.k1, args.b, args.corpus_file)
+    index = KeywordIndex.build(texts, KeywordSettings(args.tokens, args.k1, args.b), args.corpus_file)
     found = pairs_of(*index.search(inputs.queries, args.recall_num))
-    write_results(args, inputs, [[(text, score) for text, score in row if score > 0] for row in found], "bm25")
+    write_results(args, inputs, [[(text, score) for text, score in row if text >= 0] for row in found], "bm25")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import importlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -116,7 +117,7 @@ class VectorIndex(ABC):
 
     def remove(self, ids: np.ndarray) -> None:
         """Remove vectors by their ids. Raises UserError, and removes none, for an id that is not there."""
-        ids = np.unique(_whole(ids))
+        ids = np.unique(whole_ids(ids))
         lacking = ids[~np.isin(ids, self.ids)]
         if len(lacking):
             raise UserError(f"the id {lacking[0]} is not in the index")
@@ -144,22 +145,8 @@ class VectorIndex(ABC):
         """Return the ids that vectors may be added under, int64 [n]; UserError as `add` says."""
         self._check(vectors)
         own = self.ids
-        if ids is None:
-            first = int(own[-1]) + 1 if len(own) else 0
-            ids = np.arange(first, first + len(vectors), dtype=np.int64)
-        else:
-            ids = _whole(ids)
-        if ids.shape != (len(vectors),):
-            raise UserError(f"{len(vectors)} vectors need as many ids, not {list(ids.shape)}")
-        if len(ids) and ids.min() < 0:
-            raise UserError(f"the id {ids.min()} is negative; ids are whole numbers from 0 up")
-        ordered = np.sort(ids)
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        if len(twice):
-            raise UserError(f"the id {twice[0]} stands twice among those to add; ids must differ")
-        there = ids[np.isin(ids, own)]
-        if len(there):
-            raise UserError(f"the id {there[0]} is in the index already; remove it first")
+        largest = int(own[-1]) if len(own) else -1
+        ids = checked_ids(ids, len(vectors), largest, lambda some: np.isin(some, own), "vectors")
         for start in range(0, len(vectors), BLOCK):
             if not np.isfinite(vectors[start : start + BLOCK]).all():
                 raise UserError("a vector is not finite: the encoder is damaged")
@@ -171,12 +158,33 @@ class VectorIndex(ABC):
                             "was the index built with another encoder?")
 
 
-def _whole(ids: Any) -> np.ndarray:
+def whole_ids(ids: Any) -> np.ndarray:
     """Return ids as int64; UserError where they are no whole numbers: a cast would make others of them."""
     given = np.asarray(ids)
     if given.size and (given.dtype.kind not in "iu" or given.dtype == np.uint64 and given.max() > MOST):
         raise UserError(f"ids of type {given.dtype}: ids are whole numbers from 0 to {MOST}")
     return given.astype(np.int64, copy=False)
+
+
+def checked_ids(ids: Any, count: int, largest: int, known: Callable[[np.ndarray], np.ndarray],
+                what: str) -> np.ndarray:
+    """Return the ids that so many things may be added under, int64 [count].
+
+    ids: None: those behind the largest one. known: which of some ids are there. Raises UserError as VectorIndex.add.
+    """
+    ids = np.arange(largest + 1, largest + 1 + count, dtype=np.int64) if ids is None else whole_ids(ids)
+    if ids.shape != (count,):
+        raise UserError(f"{count} {what} need as many ids, not {list(ids.shape)}")
+    if len(ids) and ids.min() < 0:
+        raise UserError(f"the id {ids.min()} is negative; ids are whole numbers from 0 up")
+    ordered = np.sort(ids)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        raise UserError(f"the id {twice[0]} stands twice among those to add; ids must differ")
+    there = ids[known(ids)]
+    if len(there):
+        raise UserError(f"the id {there[0]} is in the index already; remove it first")
+    return ids
 
 
 def load_ids(path: str, default: int) -> np.ndarray:

@@ -1,72 +1,250 @@
-"""Keyword search by BM25 over characters and character pairs, or words: the baseline, and the first negatives."""
+"""Keyword search by BM25 over characters and character pairs, or words: an index that takes and loses entries."""
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
+from semindex import manifest
+from semindex.directories import atomic_directory, opened
 from semindex.errors import UserError
+from semindex.fields import one_of, read_fields, real, whole
+from semindex.search.index import checked_ids, whole_ids
+from semindex.search.postings import Postings, Statistics
+from semindex.text.counted import counted
+from semindex.text.terms import KINDS, term_keys
+
+KIND, META, FORMAT = "keyword", "keyword.json", 1
+FIELDS = {"format": whole(1, 2**31), "tokens": one_of(*KINDS), "k1": real(0, 1e9), "b": real(0, 1),
+          "count": whole(0, 2**31), "length": whole(0, 2**62), "mean": real(0, 2**40), "mark": whole(0, 2**64 - 1)}
+BLOCK = 50_000  # texts split into terms at once
+RATIO = 4  # how many times larger than the next each part is at least
 
 
-def term_splitter(kind: str) -> Callable[[str], list[str]]:
-    """Return a function from text to terms; Latin words and numbers stay whole.
-
-    kind: bigram, characters and pairs of neighbours; word, words by jieba.
-    """
-    import re
-
-    if kind == "word":
-        import warnings
-
-        warnings.filterwarnings("ignore", category=UserWarning)  # of pkg_resources, which jieba still imports
-        import jieba
-
-        jieba.setLogLevel(logging.WARNING)
-        return lambda text: [word for word in jieba.lcut(text.lower()) if word.strip()]
-    unit = re.compile(r"[a-z0-9]+|\w")
-
-    def split(text: str) -> list[str]:
-        units = unit.findall(text.lower())
-        return units + [a + b for a, b in zip(units, units[1:])]
-
-    return split
-
-
-class Bm25:
-    """Lucene's BM25 (Robertson et al. 1994, TREC-3) of some texts. Equal scores are ranked by the texts' order.
-
-    k1: saturation of term frequency; b: weight of text length. Raises UserError where no text has a term.
+@dataclass
+class KeywordSettings:
+    """tokens: bigram, characters and pairs of neighbours, or word, jieba's; k1: saturation of term frequency; b: weight
+    of text length.
     """
 
-    def __init__(self, texts: Iterable[str], tokens: str = "bigram", k1: float = 1.5, b: float = 0.75,
-                 source: str = "the corpus") -> None:
-        import bm25s
+    tokens: str = "bigram"
+    k1: float = 1.5
+    b: float = 0.75
 
-        logging.getLogger("bm25s").setLevel(logging.WARNING)
-        self.split = term_splitter(tokens)
-        self.terms: dict[str, int] = {}
-        documents = [[self.terms.setdefault(term, len(self.terms)) for term in self.split(text)] for text in texts]
-        if not self.terms:
+
+class KeywordIndex:
+    """Lucene's BM25 (Robertson et al. 1994, TREC-3) of texts, each under an id; the texts themselves are not kept.
+
+    Entries stand in parts that do not change, each at least four times as large as the next (a log-structured merge
+    tree, O'Neil et al. 1996): what is added makes a new part, and parts are joined when they have grown alike. What is
+    removed is marked. How many entries have a term, and their mean length, are counted without what was removed, so
+    scores are always those of an index built anew.
+    """
+
+    def __init__(self, settings: KeywordSettings | None = None) -> None:
+        self.settings = settings or KeywordSettings()
+        if self.settings.tokens not in KINDS:
+            raise UserError(f"tokens {self.settings.tokens}: unknown; known are {', '.join(KINDS)}")
+        self.parts: list[Postings] = []
+        self.length, self.mark = 0, 0  # terms of all entries; the sum of their marks
+
+    @classmethod
+    def build(cls, texts: Iterable[str], settings: KeywordSettings | None = None,
+              source: str = "the corpus") -> "KeywordIndex":
+        """Index texts under 0 to n - 1. Raises UserError where none has a term; source: how it names them."""
+        index = cls(settings)
+        left = iter(texts)
+        while block := list(islice(left, BLOCK)):
+            index.parts.append(index._split(block, np.arange(len(index), len(index) + len(block))))
+        if not index.length:
             raise UserError(f"{source}: holds neither letters nor digits to search for")
-        self.count = len(documents)
-        self.index = bm25s.BM25(method="lucene", k1=k1, b=b)
-        self.index.index((documents, self.terms), show_progress=False)
+        if len(index.parts) > 1:
+            index._join(0)
+        return index
 
-    def _weights(self, query: str) -> np.ndarray:
-        numbers = [self.terms[term] for term in dict.fromkeys(self.split(query)) if term in self.terms]
-        return self.index.get_scores_from_ids(numbers) if numbers else np.zeros(self.count, np.float32)
+    def _split(self, texts: Sequence[str], ids: np.ndarray) -> Postings:
+        part = Postings.build(ids, *term_keys(texts, self.settings.tokens), self.settings.k1, self.settings.b)
+        self.length += int(part.lengths.sum(dtype=np.int64))
+        self._count_marks(part.marks, 1)
+        return part
+
+    def _count_marks(self, marks: np.ndarray, sign: int) -> None:
+        self.mark = (self.mark + sign * int(marks.sum(dtype=np.uint64))) % 2**64
+
+    def _join(self, first: int) -> None:
+        """Make one of the parts from the first on."""
+        self.parts[first:] = [Postings.joined(self.parts[first:], self.settings.k1, self.settings.b)]
+
+    def __len__(self) -> int:
+        return sum(part.living for part in self.parts)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The ids that can be found, int64, ascending."""
+        return np.sort(np.concatenate([np.empty(0, np.int64), *(part.ids[part.alive] for part in self.parts)]))
+
+    def add(self, texts: Sequence[str], ids: np.ndarray | None = None) -> np.ndarray:
+        """Add texts, and return their ids, int64 [n]; ids: those behind the largest one where left out.
+
+        Raises UserError for an id that is there or stands twice, or a negative one.
+        """
+        largest = max((int(part.ids[part.alive][-1]) for part in self.parts if part.living), default=-1)
+        ids = checked_ids(ids, len(texts), largest, self._known, "texts")
+        if len(texts):
+            order = np.argsort(ids)
+            self.parts.append(self._split([texts[place] for place in order.tolist()], ids[order]))
+            first = len(self.parts) - 1
+            while first and self.parts[first - 1].living <= RATIO * sum(part.living for part in self.parts[first:]):
+                first -= 1
+            if first < len(self.parts) - 1:
+                self._join(first)
+        return ids
+
+    def _known(self, ids: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(ids), bool)
+        for part in self.parts:
+            found |= part.find(ids) >= 0
+        return found
+
+    def remove(self, ids: np.ndarray) -> None:
+        """Remove entries by their ids. Raises UserError, and removes none, for an id that is not there."""
+        ids = np.unique(whole_ids(ids))
+        lacking = ids[~self._known(ids)]
+        if len(lacking):
+            raise UserError(f"the id {lacking[0]} is not in the index")
+        for place in range(len(self.parts) - 1, -1, -1):
+            part = self.parts[place]
+            slots = part.find(ids)
+            slots = slots[slots >= 0]
+            if len(slots):
+                self.length -= int(part.lengths[slots].sum(dtype=np.int64))
+                self._count_marks(part.marks[slots], -1)
+                part.remove(slots)
+                if not part.living:
+                    del self.parts[place]
+                elif 2 * part.living < len(part.ids):
+                    self.parts[place] = Postings.joined([part], self.settings.k1, self.settings.b)
+
+    def _terms_of(self, queries: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Return (where each query's terms begin, their idf, where their places in each part stand, these places)."""
+        owner, keys = term_keys(queries, self.settings.tokens)
+        distinct, numbers = np.unique(keys, return_inverse=True)
+        columns = [part.columns(distinct) for part in self.parts]
+        df = np.zeros(len(distinct), np.int64)
+        for part, places in zip(self.parts, columns):
+            df += part.frequencies(places)
+        idf = np.log1p((len(self) - df + 0.5) / (df + 0.5))
+        pairs = np.unique(np.stack([owner, numbers.reshape(-1)]), axis=1) if len(keys) else np.empty([2, 0], np.int64)
+        owner, numbers = pairs[:, df[pairs[1]] > 0]
+        numbers = numbers[np.lexsort((-idf[numbers], owner))]
+        for part in self.parts:
+            part.set(Statistics(self.settings.k1, self.settings.b, self.length / len(self)))
+        starts = np.searchsorted(owner, np.arange(len(queries) + 1)).reshape(-1)
+        return starts, idf, numbers, columns
 
     def search(self, queries: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (texts int64, scores float32), both [queries, min(k, texts)], best first; 0 for no term in common."""
-        k = min(k, self.count)
-        found, scores = np.zeros([len(queries), k], np.int64), np.zeros([len(queries), k], np.float32)
-        for row, query in enumerate(queries):
-            weights = self._weights(query)
-            best = np.argpartition(-weights, k - 1)[:k]
-            best = best[np.lexsort((best, -weights[best]))]
-            found[row], scores[row] = best, weights[best]
+        """Return (ids int64, scores float32), both [queries, min(k, len)], best first, equal scores by id.
+
+        Where fewer than k entries share a term with the query, the rest is id -1 and score 0.
+        """
+        k = max(0, min(k, len(self)))
+        found, scores = np.full([len(queries), k], -1, np.int64), np.zeros([len(queries), k], np.float32)
+        if not k or not self.length or not len(queries):
+            return found, scores
+        starts, idf, numbers, columns = self._terms_of(queries)
+        for row, (first, last) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist())):
+            own = numbers[first:last]
+            best = []
+            for part, places in zip(self.parts, columns):
+                there = places[own] >= 0
+                if there.any():
+                    best.append(part.best(places[own[there]], idf[own[there]], k))
+            if best:
+                ids, values = best[0] if len(best) == 1 else map(np.concatenate, zip(*best))
+                order = np.lexsort((ids, -values))[:k]
+                found[row, : len(order)], scores[row, : len(order)] = ids[order], values[order]
         return found, scores
 
-    def scores(self, queries: Sequence[str], texts: Sequence[int]) -> np.ndarray:
-        """Return the score of each query's text, float32 [queries]."""
-        return np.array([self._weights(query)[text] for query, text in zip(queries, texts)], np.float32)
+    def scores(self, queries: Sequence[str], ids: np.ndarray) -> np.ndarray:
+        """Return the score of each query's own entry, float32 [queries]; UserError for an id that is not there."""
+        ids = whole_ids(ids)
+        found = np.zeros(len(queries), np.float32)
+        lacking = ids[~self._known(ids)]
+        if len(lacking):
+            raise UserError(f"the id {lacking[0]} is not in the index")
+        if not len(queries) or not self.length:
+            return found
+        distinct = list(dict.fromkeys(queries))
+        starts, idf, numbers, columns = self._terms_of(distinct)
+        places_of = {query: place for place, query in enumerate(distinct)}
+        asked = np.fromiter(map(places_of.__getitem__, queries), np.int64, len(queries))
+        for part, places in zip(self.parts, columns):
+            slots = part.find(ids)
+            rows = np.flatnonzero(slots >= 0)
+            rows = rows[np.argsort(asked[rows], kind="stable")]
+            for some in np.split(rows, np.flatnonzero(np.diff(asked[rows])) + 1):
+                if len(some):
+                    own = numbers[starts[asked[some[0]]] : starts[asked[some[0]] + 1]]
+                    own = own[places[own] >= 0]
+                    found[some] = part.scores(slots[some], places[own], idf[own])
+        return found
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with the settings and with the entries: their ids and terms, in any order."""
+        content = [FORMAT, *asdict(self.settings).values(), len(self), self.length, self.mark]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def save(self, directory: str) -> None:
+        """Write the index into a directory that is absent, empty or holds one; UserError where it is another."""
+        if len(self.parts) > 1 or any(part.living < len(part.ids) for part in self.parts):
+            self._join(0)
+        part = self.parts[0] if self.parts else self._split([], np.empty(0, np.int64))
+        with atomic_directory(directory, KIND) as partial:
+            part.save(partial)
+            meta = {"format": FORMAT, **asdict(self.settings), "count": len(self), "length": self.length,
+                    "mean": part.mean, "mark": self.mark}
+            with open(os.path.join(partial, META), "w", encoding="utf-8") as file:
+                json.dump(meta, file, indent=2)
+            manifest.write(partial, KIND)
+
+    @classmethod
+    def load(cls, directory: str, trust: bool = False) -> "KeywordIndex":
+        """Open a saved index, memory-mapped, all of it as it is at one moment. trust: see manifest.check.
+
+        Raises UserError where it is not what was saved.
+        """
+        directory = os.fspath(directory)
+        if not os.path.isdir(directory):
+            raise UserError(f"{directory}: no keyword index")
+        while True:
+            with opened(directory) as place:
+                before = os.stat(place)
+                try:
+                    return cls._load(place, trust)
+                except (UserError, OSError):
+                    if not os.path.isdir(directory) or os.stat(directory).st_ino == before.st_ino:
+                        raise  # else another took its place, and this one's files were removed while we read
+
+    @classmethod
+    def _load(cls, directory: str, trust: bool) -> "KeywordIndex":
+        meta = read_meta(directory, trust)
+        index = cls(KeywordSettings(meta["tokens"], meta["k1"], meta["b"]))
+        part = Postings.load(directory, meta["mean"])
+        if len(part.ids) != meta["count"]:
+            raise UserError(f"{os.path.join(directory, META)}: tells of {counted(meta['count'], 'entry', 'entries')}, "
+                            f"ids.npy holds {len(part.ids)}; build the index again")
+        index.length, index.mark = meta["length"], meta["mark"]
+        index.parts = [part] if len(part.ids) else []
+        return index
+
+
+def read_meta(directory: str, trust: bool = False) -> dict[str, Any]:
+    """Return keyword.json once every file is what was written; UserError where not. trust: see manifest.check."""
+    if manifest.check(directory, KIND, trust) is None:
+        raise UserError(f"{directory}: no keyword index (no {manifest.NAME})")
+    return read_fields(os.path.join(directory, META), FIELDS, advice="build the index again", newest=FORMAT)

@@ -14,7 +14,7 @@ from semindex.encode.text_encoder import TextEncoder
 from semindex.encode.vector_file import VectorFile
 from semindex.errors import UserError
 from semindex.search.index import IndexSettings
-from semindex.search.keyword import Bm25
+from semindex.search.keyword import KeywordIndex
 from training.guide import Guide
 from training.negatives.generations import Generation, Generations
 from training.negatives.mining import Known, MiningRules, Scores, Search, mine, report
@@ -105,13 +105,12 @@ class Miner:
 def bm25_search(collection: Collection, k: int) -> tuple[Search, Scores]:
     """Return keyword search over the collection's documents, and the scores of pairs."""
     about = collection.about
-    index = Bm25(islice(collection.texts, about.documents), source=collection.directory)
+    index = KeywordIndex.build(islice(collection.texts, about.documents), source=collection.directory)
 
     def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found, scores = index.search(collection.texts.some(about.documents + queries), k)
-        return np.where(scores > 0, found, -1), scores
+        return index.search(collection.texts.some(about.documents + queries), k)
 
     def scores(pairs: np.ndarray) -> np.ndarray:
-        return index.scores(collection.texts.some(about.documents + pairs[:, 0]), pairs[:, 1].tolist())
+        return index.scores(collection.texts.some(about.documents + pairs[:, 0]), pairs[:, 1])
 
     return search, scores

@@ -13,7 +13,7 @@ from semindex.collection.sources import numbered
 from semindex.encode.encoder import encode
 from semindex.files import atomic_file
 from semindex.search.index import IndexSettings, build_index
-from semindex.search.keyword import Bm25
+from semindex.search.keyword import KeywordIndex
 from semindex.search.recall_files import check_outputs
 from semindex.text.corpus import Corpus
 from semindex.text.counted import counted
@@ -40,13 +40,12 @@ def dense(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> Ca
 
 def keyword(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> tuple[Search, Scores]:
     """Return search and scores by BM25."""
-    index = Bm25(documents, source=args.corpus_file or args.train_set_file)
+    index = KeywordIndex.build(documents, source=args.corpus_file or args.train_set_file)
 
     def search(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found, scores = index.search([queries[number] for number in block], args.rank_max)
-        return np.where(scores > 0, found, -1), scores
+        return index.search([queries[number] for number in block], args.rank_max)
 
-    return search, lambda pairs: index.scores([queries[number] for number in pairs[:, 0]], pairs[:, 1].tolist())
+    return search, lambda pairs: index.scores([queries[number] for number in pairs[:, 0]], pairs[:, 1])
 
 
 def join(one: np.ndarray, two: np.ndarray, width: int) -> np.ndarray:

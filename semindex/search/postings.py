@@ -1,0 +1,264 @@
+"""An inverted index of some texts that does not change, and the best of them for a query by BM25."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from semindex.errors import UserError
+
+GROUP = 64  # texts of which the best one alone takes part in the bound on the k best
+ROUNDING = 1.2e-7  # of one sum in float32
+
+
+@dataclass
+class Statistics:
+    """What BM25 asks of all entries: k1, b and the mean length in terms. At least one entry has a term."""
+
+    k1: float
+    b: float
+    mean: float
+
+    def norms(self, lengths: np.ndarray) -> np.ndarray:
+        """Return the norm of each text, float64: a term gives it the score idf * count / (count + norm)."""
+        return self.k1 * (1 - self.b + self.b * lengths / self.mean)
+
+
+class Postings:
+    """Some texts by term and by text; each may be marked as removed. All arrays may be memory-mapped.
+
+    ids: int64 [n], ascending; lengths: int32 [n], in terms; marks: uint64 [n], a hash of each entry.
+    terms: uint64 [t], keys, ascending; starts: int64 [t + 1]; slots, counts: of each term the texts (int32, as places
+    in ids) and how often it stands there. row_starts: int64 [n + 1]; row_terms, row_counts: the same by text.
+    peaks: float32 [t], the largest count / (count + norm) of each term where the mean length is `mean`.
+    """
+
+    # What is saved, with the kind of number.
+    arrays = {"ids": "i8", "lengths": "i4", "marks": "u8", "terms": "u8", "starts": "i8", "slots": "i4", "counts": "u",
+              "row_starts": "i8", "row_terms": "i4", "row_counts": "u", "peaks": "f4"}
+    ids: np.ndarray
+    lengths: np.ndarray
+    marks: np.ndarray
+    terms: np.ndarray
+    starts: np.ndarray
+    slots: np.ndarray
+    counts: np.ndarray
+    row_starts: np.ndarray
+    row_terms: np.ndarray
+    row_counts: np.ndarray
+    peaks: np.ndarray
+
+    def __init__(self, arrays: dict[str, np.ndarray], mean: float) -> None:
+        for name in self.arrays:
+            setattr(self, name, arrays[name])
+        self.mean = mean
+        self.alive = np.ones(len(self.ids), bool)
+        self.living = len(self.ids)
+        self.gone: np.ndarray = np.zeros(len(self.terms), np.int64)  # texts of each term that were removed
+        self._statistics: Statistics | None = None
+
+    @classmethod
+    def build(cls, ids: np.ndarray, owner: np.ndarray, keys: np.ndarray, k1: float, b: float) -> "Postings":
+        """Index texts with ascending ids; owner, keys: as term_keys gives them."""
+        terms, columns = map(np.asarray, np.unique(keys, return_inverse=True))
+        table = sparse.csr_array((np.ones(len(keys), np.int64), (owner, columns.reshape(-1))),
+                                 shape=(len(ids), len(terms)))
+        lengths = np.bincount(owner, minlength=len(ids)).astype(np.int32)
+        return cls._of_table(ids, lengths, terms, table, k1, b)
+
+    @classmethod
+    def joined(cls, parts: list["Postings"], k1: float, b: float) -> "Postings":
+        """Return the texts of several that were not removed."""
+        terms = np.unique(np.concatenate([part.terms for part in parts])).reshape(-1)
+        tables = []
+        for part in parts:
+            columns = np.asarray(np.searchsorted(terms, part.terms))[part.row_terms]
+            table = sparse.csr_array((part.row_counts.astype(np.int64), columns, part.row_starts),
+                                     shape=(len(part.ids), len(terms)))
+            tables.append(table if part.living == len(part.ids) else table[np.flatnonzero(part.alive)])
+        ids = np.concatenate([part.ids[part.alive] for part in parts])
+        lengths = np.concatenate([part.lengths[part.alive] for part in parts])
+        table, order = sparse.vstack(tables, format="csr"), np.argsort(ids, kind="stable")
+        if (np.diff(order) < 0).any():
+            table, ids, lengths = table[order], ids[order], lengths[order]
+        used = np.bincount(table.indices, minlength=len(terms)) > 0
+        if not used.all():
+            places = np.cumsum(used) - 1
+            terms = terms[used]
+            table = sparse.csr_array((table.data, places[table.indices], table.indptr), shape=(len(ids), len(terms)))
+        return cls._of_table(ids, lengths, terms, table, k1, b)
+
+    @classmethod
+    def _of_table(cls, ids: np.ndarray, lengths: np.ndarray, terms: np.ndarray, table: Any, k1: float,
+                  b: float) -> "Postings":
+        """table: sparse.csr_array [texts, terms] of counts."""
+        table.sum_duplicates()
+        by_term = table.tocsc()
+        small = np.min_scalar_type(int(table.data.max(initial=0)))
+        row_starts = table.indptr.astype(np.int64)
+        arrays = {
+            "ids": ids, "lengths": lengths, "marks": _marks(ids, terms, table), "terms": terms,
+            "starts": by_term.indptr.astype(np.int64), "slots": by_term.indices.astype(np.int32),
+            "counts": by_term.data.astype(small), "row_starts": row_starts,
+            "row_terms": table.indices.astype(np.int32), "row_counts": table.data.astype(small),
+            "peaks": np.zeros(len(terms), np.float32),
+        }
+        mean = float(lengths.mean()) if len(lengths) and lengths.any() else 1.0
+        made = cls(arrays, mean)
+        made.set(Statistics(k1, b, mean))
+        made._weigh(np.arange(len(terms)))
+        if len(terms):
+            made.peaks = np.maximum.reduceat(made._weights.data, made.starts[:-1])
+        return made
+
+    def save(self, directory: str) -> None:
+        """Write one .npy file for each array."""
+        for name in self.arrays:
+            np.save(os.path.join(directory, f"{name}.npy"), getattr(self, name))
+
+    @classmethod
+    def load(cls, directory: str, mean: float) -> "Postings":
+        """Open what save wrote, memory-mapped; UserError where the arrays do not fit each other."""
+        arrays: dict[str, np.ndarray] = {}
+        for name, dtype in cls.arrays.items():
+            path = os.path.join(directory, f"{name}.npy")
+            try:
+                array = np.load(path, mmap_mode="r" if os.path.getsize(path) > 128 else None, allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path}: damaged ({error}); build the index again") from None
+            if array.ndim != 1 or (array.dtype.kind if dtype == "u" else array.dtype) != dtype:
+                raise UserError(f"{path}: holds {array.dtype} {list(array.shape)}; build the index again")
+            arrays[name] = array.view(np.ndarray)  # a memmap's slices are slow
+        sizes = {name: len(array) for name, array in arrays.items()}
+        texts, terms, found = sizes["ids"], sizes["terms"], sizes["slots"]
+        wanted = {"lengths": texts, "marks": texts, "starts": terms + 1, "counts": found, "row_starts": texts + 1,
+                  "row_terms": found, "row_counts": found, "peaks": terms}
+        for name, size in wanted.items():
+            if sizes[name] != size:
+                raise UserError(f"{os.path.join(directory, name)}.npy: holds {sizes[name]} numbers, {size} were "
+                                "expected; build the index again")
+        for name in ("starts", "row_starts"):
+            if arrays[name][0] != 0 or arrays[name][-1] != found:
+                raise UserError(f"{os.path.join(directory, name)}.npy: does not fit slots.npy; build the index again")
+        return cls(arrays, mean)
+
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """Return the slot of each id, int64, -1 where it is not there or was removed."""
+        if not len(self.ids):
+            return np.full(len(ids), -1)
+        slots = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return np.where((self.ids[slots] == ids) & self.alive[slots], slots, -1)
+
+    def remove(self, slots: np.ndarray) -> None:
+        """Mark texts as removed, each once."""
+        self.alive[slots] = False
+        self.living -= len(slots)
+        places, _ = _ragged(self.row_starts, slots)
+        np.add.at(self.gone, self.row_terms[places], 1)
+        self._statistics = None
+
+    def columns(self, keys: np.ndarray) -> np.ndarray:
+        """Return the place of each key among the terms, -1 where no text has it."""
+        if not len(self.terms):
+            return np.full(len(keys), -1)
+        places = np.minimum(np.searchsorted(self.terms, keys), len(self.terms) - 1)
+        return np.where(self.terms[places] == keys, places, -1)
+
+    def frequencies(self, columns: np.ndarray) -> np.ndarray:
+        """Return how many texts have each term, int64; 0 for -1."""
+        found = self.starts[columns + 1] - self.starts[columns] - self.gone[columns] if len(self.terms) else 0
+        return np.where(columns >= 0, found, 0)
+
+    def set(self, statistics: Statistics) -> None:
+        """Take the statistics that scores are computed with from now on; weights are computed as they are asked for."""
+        if statistics == self._statistics:
+            return
+        self._statistics = statistics
+        self._norms = statistics.norms(self.lengths)
+        self._norms[~self.alive] = np.inf  # what was removed scores 0
+        self._fresh = np.zeros(len(self.terms), bool)
+        self._weights = sparse.csc_array((np.zeros(len(self.slots), np.float32), self.slots, self.starts),
+                                         shape=(len(self.ids), len(self.terms)))
+
+    def _weigh(self, columns: np.ndarray) -> None:
+        """Compute count / (count + norm) of the texts that have a term."""
+        for column in columns[~self._fresh[columns]].tolist():
+            part = slice(self.starts[column], self.starts[column + 1])
+            counts = self.counts[part]
+            self._weights.data[part] = counts / (counts + self._norms[self.slots[part]])
+        self._fresh[columns] = True
+
+    def best(self, columns: np.ndarray, idf: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (ids, scores float32) of up to k texts with the highest scores above 0, best first, equal ones by id.
+
+        columns: the query's terms, the rarest first; idf: float64, of each.
+        """
+        sums = self._candidates(columns, idf, k)
+        scores = self.scores(sums, columns, idf).astype(np.float32)
+        order = np.lexsort((sums, -scores))[:k]
+        return self.ids[sums[order]], scores[order]
+
+    def _candidates(self, columns: np.ndarray, idf: np.ndarray, k: int) -> np.ndarray:
+        """Return the slots of some texts that hold the k best.
+
+        Terms that most texts have weigh little, and make up most of the work. So they are left out once their highest
+        weights together cannot lift a text above the k best of the others (Turtle and Flood 1995, MaxScore).
+        """
+        assert self._statistics
+        highest = idf * self.peaks[columns] * max(1.0, self._statistics.mean / self.mean)
+        rest = np.append(np.cumsum(highest[::-1])[::-1][1:], 0.0)
+        work = np.cumsum(self.starts[columns + 1] - self.starts[columns])
+        sums, done, slack = np.zeros(len(self.ids), np.float32), 0, 4 * ROUNDING * (len(columns) + 8)
+        for share in (0.06, 0.2, 0.45, 1.0):
+            until = max(done, int(np.searchsorted(work, share * work[-1], "right")))
+            if until == done and share < 1:
+                continue
+            some = columns[done:until]
+            self._weigh(some)
+            sums += self._weights[:, some] @ idf[done:until].astype(np.float32)
+            done = until
+            bound = _kth_at_least(sums, k)
+            least = bound - rest[done - 1] - slack * (bound + rest[done - 1])
+            if least > 0:
+                found = np.flatnonzero(sums >= least)
+                if len(found) <= 4 * k + len(sums) // 50:
+                    return found
+        return np.flatnonzero(sums >= max(least, 1e-30))
+
+    def scores(self, slots: np.ndarray, columns: np.ndarray, idf: np.ndarray) -> np.ndarray:
+        """Return the scores of some texts, float64: always summed in the order of the terms' keys."""
+        values = np.zeros(len(self.terms))
+        values[columns] = idf
+        places, row = _ragged(self.row_starts, slots)
+        counts = self.row_counts[places]
+        each = values[self.row_terms[places]] * counts / (counts + self._norms[slots][row])
+        return np.bincount(row, each, len(slots))
+
+
+def _ragged(starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places that some rows take in a flat array, and for each place the number of its row among these."""
+    first = starts[rows]
+    sizes = starts[rows + 1] - first
+    row = np.repeat(np.arange(len(rows)), sizes)
+    return np.arange(len(row)) + (first - np.cumsum(sizes) + sizes)[row], row
+
+
+def _kth_at_least(sums: np.ndarray, k: int) -> float:
+    """Return a number that at least k of the sums reach, near the k-th largest; 0 where it is none."""
+    groups = max(min(len(sums), 4 * k), len(sums) // GROUP)
+    if groups < k:
+        return 0.0
+    size = len(sums) // groups
+    tops = sums[: groups * size].reshape(size, groups).max(axis=0)
+    return float(np.partition(tops, groups - k)[groups - k])
+
+
+def _marks(ids: np.ndarray, terms: np.ndarray, table: Any) -> np.ndarray:
+    """Return a hash of each text's id and counted terms, uint64 [n]."""
+    odd = np.uint64(0x9E3779B97F4A7C15)
+    each = (terms[table.indices] ^ table.data.astype(np.uint64) * odd) * np.uint64(0xBF58476D1CE4E5B9)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(each ^ each >> np.uint64(29), dtype=np.uint64)])
+    found = (sums[table.indptr[1:]] - sums[table.indptr[:-1]] + ids.astype(np.uint64)) * odd
+    return (found ^ found >> np.uint64(32)) * np.uint64(0x94D049BB133111EB)
