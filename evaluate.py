@@ -1,4 +1,4 @@
-"""Metrics of recall_result files against pairs, of TREC runs or dumped vectors against qrels; compare systems."""
+"""Metrics of recall_result files, TREC runs, dumped vectors, replies of a FAQ; systems compared."""
 
 from semindex import cli, flags
 
@@ -32,6 +32,10 @@ def parser() -> cli.Parser:
     group.add_argument("--metrics", nargs="+", metavar="NAME", default=list(TREC_METRICS),
                        help=f"mrr@K, recall@K, ndcg@K, precision@K, map, hole@K, hole (share nobody judged) "
                             f"[{' '.join(TREC_METRICS)}]")
+    group = parser.add_argument_group("replies of a FAQ")
+    group.add_argument("--reply_file", nargs="+", metavar="FILE", help="what ask.py --questions_file wrote")
+    group.add_argument("--questions_file", metavar="FILE",
+                       help="question<TAB>standard question that answers it, the second empty where none does")
     parser.add_argument("--compare", action="store_true",
                         help="bootstrap intervals over the queries, and each further file against the first one by a "
                              "paired randomisation test")
@@ -42,7 +46,7 @@ def parser() -> cli.Parser:
     flags.add_bad_lines(parser)
     flags.add_trust(parser)
     parser.reads("similar_text_pair_file", "recall_result_file", "run_file", "qrels_file", "vectors_dir",
-                 "candidates_file")
+                 "candidates_file", "reply_file", "questions_file")
     parser.writes("result_tsv", role="append")
     return parser
 
@@ -50,14 +54,15 @@ def parser() -> cli.Parser:
 def main() -> None:
     """Read, count, print."""
     args = parser().parse_args()
-    from semindex.measure import report, vectors
+    from semindex.measure import faq, report, vectors
     from semindex.measure.hits import percent
     from semindex.runtime import rank
 
-    report.check(args)
+    kind = report.check(args)
     if rank() > 0:
         return
-    read = report.of_runs if args.run_file else vectors.of_vectors if args.vectors_dir else report.of_results
+    read = {"run_file": report.of_runs, "vectors_dir": vectors.of_vectors, "reply_file": faq.of_replies,
+            "recall_result_file": report.of_results}[kind]
     values = read(args)
     if args.compare:
         report.compare(values, args.seed)

@@ -46,9 +46,9 @@ def add_side(parser: Parser) -> None:
                         help="which side's prompt the texts get, where the encoder has prompts [query]")
 
 
-def add_checkpoint(parser: Parser) -> None:
+def add_checkpoint(parser: Parser, required: bool = True) -> None:
     """`--params_path` and the encoder flags beside it."""
-    parser.add_argument("--params_path", required=True, metavar="PATH",
+    parser.add_argument("--params_path", required=required, metavar="PATH",
                         help="a checkpoint directory (model_STEP, best, latest) or its model_state.pdparams")
     parser.reads("params_path")
     add_truncation(parser)

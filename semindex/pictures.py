@@ -88,14 +88,35 @@ def training(directories: Sequence[str], tags: Sequence[str], path: str) -> None
     save(figure, path)
 
 
-def save(figure: Any, path: str) -> None:
-    """Write a figure, whole or not at all."""
+def check_name(path: str) -> str:
+    """Return the kind of picture that a name asks for; UserError for another."""
     kind = os.path.splitext(path)[1].lstrip(".").lower()
     if kind not in ("png", "svg", "pdf"):
         raise UserError(f"{path}: a picture's name ends in .png, .svg or .pdf")
+    return kind
+
+
+def save(figure: Any, path: str) -> None:
+    """Write a figure, whole or not at all."""
+    kind = check_name(path)
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with atomic_file(path, "wb") as out:
         figure.savefig(out, format=kind, dpi=120)
+
+
+def precision_and_coverage(coverage: Sequence[float], precision: Sequence[float], wanted: float, reached: float,
+                           path: str) -> None:
+    """Draw precision against coverage, the wanted precision and the coverage that reaches it. All from 0 to 1."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    axes.plot([100 * x for x in coverage], [100 * y for y in precision], COLOURS["BM25 negative"])
+    axes.axhline(100 * wanted, color=COLOURS["random"], linestyle="--", label=f"wanted: {wanted:.0%}")
+    axes.axvline(100 * reached, color=COLOURS["ANCE negative"], linestyle=":", label=f"answered: {reached:.1%}")
+    axes.set(xlabel="questions answered, %", ylabel="answers that are right, %", xlim=(0, 100), ylim=(0, 102))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    save(figure, path)
+    plt.close(figure)
 
 
 @dataclass

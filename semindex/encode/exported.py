@@ -1,11 +1,12 @@
 """An exported directory to vectors: Paddle Inference, or onnxruntime where the directory holds an ONNX graph."""
 
+import hashlib
 import json
 import os
 from typing import Any
 
 from semindex import manifest
-from semindex.encode.engines import INT8, ONNX, onnx_engine, paddle_engine
+from semindex.encode.engines import INT8, ONNX, WEIGHTS, onnx_engine, paddle_engine
 from semindex.encode.text_encoder import TextEncoder
 from semindex.encode.truncation import choose, truncate
 from semindex.errors import UserError
@@ -49,6 +50,22 @@ def read_manifest(model_dir: str, trust: bool = False) -> dict[str, Any]:
                         "a directory")
     _check_fields(os.path.join(model_dir, manifest.NAME), content)
     return content
+
+
+def exported_fingerprint(model_dir: str) -> str:
+    """Return a SHA-256 over what decides the vectors of an exported directory, in fp32: weights, tokenizer, settings.
+
+    From the manifest, whose checksums read_manifest compares with the files.
+    """
+    content = manifest.read(model_dir)
+    if content is None:
+        raise UserError(f"--model_dir {model_dir}: holds no {manifest.NAME} of an export")
+    about, files = content["tokenizer"], content["files"]
+    weights = WEIGHTS if WEIGHTS in files else ONNX
+    names = [name for name in (weights, about.get("vocabulary"), about.get("file"), SETTINGS) if name in files]
+    kept = [files[name]["sha256"] for name in names]
+    kept += [content.get(name) for name in ("similarity", "dimension", "max_seq_length", "prompts", "tokenizer")]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def similarity_of(model_dir: str, content: dict[str, Any]) -> str:

@@ -1,15 +1,16 @@
 """Recall@k and MRR of ranked lists. No paddle here."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 RECALL_AT = (1, 5, 10, 20, 50)
 
 
-def hit_ranks(query: str, texts: Sequence[str], positives: Sequence[str]) -> list[int]:
+def hit_ranks(query: Hashable, texts: Sequence[Hashable], positives: Sequence[Hashable]) -> list[int]:
     """Return the ranks (from 1), ascending, at which a query's positives stand among the texts recalled for it.
 
     A query that recalls itself is not counted: its own text is passed over and the ranks behind it move up,
-    unless the text is among its positives. A text that stands twice counts where it stands first.
+    unless the text is among its positives. A text that stands twice counts where it stands first. What stands for a
+    text may be the text itself or a number of it.
     """
     targets = set(positives)
     if targets.isdisjoint(texts):  # most of the long lists of a large file

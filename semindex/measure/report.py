@@ -20,13 +20,17 @@ class Hits:
     longest: int
 
 
-def check(args: Namespace) -> None:
-    """Raise UserError where the flags name no files, or two kinds of them."""
-    given = [name for name in ("recall_result_file", "run_file", "vectors_dir") if getattr(args, name)]
+NEEDED = {"recall_result_file": "similar_text_pair_file", "run_file": "qrels_file", "vectors_dir": "qrels_file",
+          "reply_file": "questions_file"}
+
+
+def check(args: Namespace) -> str:
+    """Return the kind of files that the flags name; UserError where they name none, or two kinds."""
+    given = [name for name in NEEDED if getattr(args, name)]
     if len(given) != 1:
         raise UserError("give either --similar_text_pair and --recall_result_file, or --qrels_file and --run_file or "
-                        "--vectors_dir")
-    needed = "similar_text_pair_file" if args.recall_result_file else "qrels_file"
+                        "--vectors_dir, or --questions_file and --reply_file")
+    needed = NEEDED[given[0]]
     if not getattr(args, needed):
         raise UserError(f"--{given[0]} needs --{needed}")
     if args.candidates_file and not args.vectors_dir:
@@ -35,6 +39,7 @@ def check(args: Namespace) -> None:
         raise UserError("--format short shows Recall@10 and @50 of recall_result files; it wants --recall_num >= 10")
     if args.compare and args.fractions:
         raise UserError("--compare prints percent; leave --fractions out")
+    return given[0]
 
 
 def check_queries(path: str, found: Container[str], asked_file: str, asked: Collection[str]) -> None:
@@ -121,7 +126,7 @@ def compare(values: dict[str, dict[str, list[float]]], seed: int) -> None:
             own = np.array(found[name])
             mean = significance.interval(100 * own, seed)
             line = f"  {path:<{width}} {mean.mean:7.2f} [{mean.low:.2f}, {mean.high:.2f}]"
-            if path != base:
+            if path != base and len(own) == len(values[base][name]):  # a FAQ's answers are not of the same questions
                 gap = significance.difference(100 * own, 100 * np.array(values[base][name]), seed)
                 line += f"  {gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}] p={gap.p:.4f}"
             print(line)

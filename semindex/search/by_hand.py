@@ -3,16 +3,26 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from semindex import runtime
-from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
-from semindex.search.directory import TextIndex
+from semindex.search.fusion import Fused
+from semindex.search.methods import Method
 from semindex.search.recall_files import Inputs
-from semindex.text.corpus import read_corpus
+from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.counted import counted
 from semindex.text.streams import given_texts
 from semindex.text.tables import read_rows
+
+
+class Recall(Protocol):
+    """From queries to what is recalled, None off rank 0."""
+
+    method: Method
+
+    def __call__(self, queries: Sequence[str], k: int) -> Fused | None:
+        """Return the k best texts of each query."""
 
 
 def read_typed(args: argparse.Namespace) -> Inputs:
@@ -24,7 +34,7 @@ def read_typed(args: argparse.Namespace) -> Inputs:
     return Inputs(given_texts("--query", args.query or []), corpus, [])
 
 
-def _typed(skip_bad_lines: bool) -> Iterator[str]:
+def typed(skip_bad_lines: bool, prompt: str = "query> ") -> Iterator[str]:
     """Yield the lines of a terminal, which is asked, or of a pipe; until the end of the input."""
     if sys.stdin is None or not sys.stdin.isatty():
         yield from (fields[0] for _, fields in read_rows("-", (1,), skip_bad_lines, what="a query"))
@@ -33,29 +43,33 @@ def _typed(skip_bad_lines: bool) -> Iterator[str]:
 
     while True:
         try:
-            yield input("query> ").strip()
+            yield input(prompt).strip()
         except EOFError:
             print()
             return
 
 
-def print_nearest(index: TextIndex, encoder: TextEncoder, queries: Sequence[str], k: int) -> None:
-    """Print the k nearest texts of each query, a line each: place, score, text."""
-    ids, scores = index.index.search(encoder.side("query")(queries), k)
-    for query, row, values in zip(queries, ids.tolist(), encoder.scores(scores).tolist()):
+def print_nearest(recall: Recall, corpus: Corpus, queries: Sequence[str], args: argparse.Namespace) -> None:
+    """Print the texts of each query, a line each: place, score, text; with --explain where each source has it."""
+    found = recall(queries, args.recall_num)
+    if found is None:
+        return
+    sources = recall.method.sources
+    for query, ids, scores, ranks, parts in zip(queries, found.ids.tolist(), found.scores.tolist(),
+                                                found.ranks.tolist(), found.parts.tolist()):
         print(query)
-        for place, (text, score) in enumerate(zip(row, values), 1):
+        for place, (text, score, own, values) in enumerate(zip(ids, scores, ranks, parts), 1):
             if text >= 0:
-                print(f"{place:4}  {score:.4f}  {index.corpus[text]}")
+                every = zip(sources, own, values)
+                where = ", ".join(f"{name} {rank} ({value:.4f})" for name, rank, value in every if rank)
+                print(f"{place:4}  {score:.4f}  {corpus[text]}" + f"   {where or 'same text'}" * args.explain)
     sys.stdout.flush()
 
 
-def answer(index: TextIndex | None, encoder: TextEncoder, queries: Sequence[str], args: argparse.Namespace) -> None:
-    """Print what is nearest to the queries given, then to those typed. index: None off rank 0."""
-    if index is None:
-        return
+def answer(recall: Recall, corpus: Corpus, queries: Sequence[str], args: argparse.Namespace) -> None:
+    """Print what is recalled for the queries given, then for those typed."""
     if queries:
-        print_nearest(index, encoder, queries, args.recall_num)
-    for line in _typed(args.skip_bad_lines) if args.interactive else ():
+        print_nearest(recall, corpus, queries, args)
+    for line in typed(args.skip_bad_lines) if args.interactive else ():
         if line:
-            print_nearest(index, encoder, [line], args.recall_num)
+            print_nearest(recall, corpus, [line], args)

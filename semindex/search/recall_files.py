@@ -12,6 +12,7 @@ import numpy as np
 from semindex import runtime
 from semindex.errors import UserError
 from semindex.files import atomic_file, output_path
+from semindex.search.fusion import Fused
 from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.counted import counted
 from semindex.text.results import write_recall_result
@@ -138,8 +139,18 @@ def write_results(args: argparse.Namespace, inputs: Inputs, found: Sequence[Sequ
 
 
 def pairs_of(ids: np.ndarray, scores: np.ndarray) -> list[list[tuple[int, float]]]:
-    """Return (text, score) of each query, best first."""
-    return [list(zip(row, values)) for row, values in zip(ids.tolist(), scores.tolist())]
+    """Return (text, score) of each query, best first, without the places (-1) that nothing was found for."""
+    return [[pair for pair in zip(row, values) if pair[0] >= 0] for row, values in zip(ids.tolist(), scores.tolist())]
+
+
+def explain(inputs: Inputs, found: Fused, sources: Sequence[str]) -> None:
+    """Print where each text stands in each source that found it: query, text, score, source, rank, its own score."""
+    for query, ids, scores, ranks, parts in zip(inputs.queries, found.ids.tolist(), found.scores.tolist(),
+                                                found.ranks.tolist(), found.parts.tolist()):
+        for text, score, own, values in zip(ids, scores, ranks, parts):
+            for source, rank, value in zip(sources, own, values):
+                if text >= 0 and rank:
+                    print(query, inputs.corpus[text], f"{score:.6f}", source, rank, f"{value:.6f}", sep="\t")
 
 
 def ranked(queries: Sequence[str], ids: np.ndarray, scores: np.ndarray,

@@ -201,3 +201,18 @@ def group_pairs(rows: Sequence[Sequence[str]]) -> dict[str, list[str]]:
     for row in rows:
         groups.setdefault(row[0], {}).update(dict.fromkeys(row[1:2]))
     return {query: list(positives) for query, positives in groups.items()}
+
+
+def read_labelled(path: str, skip_bad_lines: bool) -> tuple[list[str], list[str]]:
+    """Return the questions of a file, and of each the question of the FAQ that answers it, '' where none does.
+
+    Raises UserError with file:line for a line of one column, and for a question that stands twice.
+    """
+    what = "question<TAB>question of the FAQ, the second empty where it has no answer"
+    questions, wanted = dict[str, int](), list[str]()
+    for number, (question, target) in read_rows(path, (2,), skip_bad_lines, what=what, may_lack=True):
+        if question in questions:
+            raise UserError(f"{path}:{number}: '{question}' stands in line {questions[question]} too")
+        questions[question] = number
+        wanted.append(target)
+    return list(questions), wanted

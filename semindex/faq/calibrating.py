@@ -1,0 +1,77 @@
+"""A FAQ's method, temperature and thresholds, from questions whose entries are known."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from semindex.errors import UserError
+from semindex.faq.confidence import Curve, cross_fitted, curve, features, fit, thresholds
+from semindex.faq.directory import Faq
+from semindex.measure.choosing import choose
+from semindex.search.methods import DEPTH, Calibration, Method
+
+TEMPERATURES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
+AMONG, NEAR = 10, 3  # of MRR; suggestions that are shown
+
+
+@dataclass
+class Calibrated:
+    """The calibration, and the curve that its threshold was read from."""
+
+    calibration: Calibration
+    curve: Curve
+
+
+def _reciprocal(entries: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return 1 / rank of each wanted entry among the first AMONG, 0 behind, float64 [queries]."""
+    hits = entries[:, :AMONG] == wanted[:, None]
+    return np.where(hits.any(axis=1), 1 / (1 + hits.argmax(axis=1)), 0.0)
+
+
+def calibrate(faq: Faq, questions: Sequence[str], vectors: np.ndarray, wanted: Sequence[int], precision: float,
+              suggested: float, seed: int, method: Method | None = None) -> Calibrated:
+    """Choose how to rank entries and when to answer.
+
+    vectors: of the questions, float32 [questions, dimension]; wanted: the entry of each, -1 where there is none.
+    precision: wanted of answers; suggested: share of suggestions that are to hold the right entry; method: what is
+    taken without a choice. Probabilities behind the thresholds come from regressions that have not seen the question.
+    Raises UserError where fewer than 20 questions have an entry.
+    """
+    right = np.array(wanted, np.int64)
+    known = right >= 0
+    if known.sum() < 20:
+        raise UserError(f"{known.sum()} questions with an answer: too few to calibrate on, at least 20 are needed")
+    found = faq.rankings(questions, vectors, DEPTH)
+
+    def values(method: Method, temperature: float) -> np.ndarray:
+        return _reciprocal(faq.join(questions, found, method, AMONG, temperature).fused.ids, right)[known]
+
+    temperature = max(TEMPERATURES, key=lambda t: values(Method("dense"), t).mean())
+    choice = choose(lambda method: values(method, temperature), seed)
+    taken = method or choice.method
+    result = faq.join(questions, found, taken, AMONG, temperature)
+    ids = result.fused.ids
+    hits, near = ids[:, 0] == right, (ids[:, :NEAR] == right[:, None]).any(axis=1)
+    rows = features(result.fused, result.sources)
+    sure = cross_fitted(rows, hits, seed)
+    answer, suggest = thresholds(sure, hits, near, precision, suggested)
+    fitted = fit(rows, hits)
+    about = fitted.as_json() | {"answer": answer, "suggest": suggest}
+    answered = sure >= answer
+    measured: dict[str, Any] = {
+        "questions": len(right), "with an answer": int(known.sum()), "wanted precision": precision,
+        "answer@1": _share(hits[known]), f"mrr@{AMONG}": _share(_reciprocal(ids, right)[known]),
+        "precision": _share(hits[answered]), "coverage": _share(answered),
+        "coverage of questions with an answer": _share(answered[known]),
+        "answered without an answer": _share(answered[~known]),
+        f"mrr@{AMONG} of each method": {name: round(mean, 4) for name, mean in choice.means.items()},
+        "gain of hybrid": round(choice.gain.mean, 4), "p": round(choice.gain.p, 4),
+    }
+    calibration = Calibration(taken, faq.encoder["fingerprint"], faq.fingerprint, measured, temperature, about)
+    return Calibrated(calibration, curve(sure, hits))
+
+
+def _share(values: np.ndarray) -> float | None:
+    return round(float(values.mean()), 4) if len(values) else None

@@ -1,0 +1,112 @@
+"""Entries of a FAQ, a question with its answer, from a table or JSON lines. Standard library only."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+
+from semindex.errors import UserError
+from semindex.text.tables import ReadReport, read_rows
+
+WHAT = "question<TAB>answer, then the category (may be empty) and similar questions where there are any"
+HEADERS = (("question", "answer"), ("问题", "答案"), ("标准问题", "答案"), ("问题", "回答"))
+NAMES = {"question": str, "answer": str, "category": str, "similar": list}
+
+
+@dataclass
+class Entry:
+    """A question, its answer, other ways to ask it."""
+
+    question: str
+    answer: str
+    category: str = ""
+    similar: list[str] = field(default_factory=list)
+
+    @property
+    def questions(self) -> list[str]:
+        """Every way to ask it, the standard question first, each once."""
+        return list(dict.fromkeys([self.question, *self.similar]))
+
+    def as_row(self) -> str:
+        """Return the line of a table."""
+        fields = [self.question, self.answer, self.category, *self.similar]
+        return "\t".join(fields if self.category or self.similar else fields[:2]) + "\n"
+
+    def as_json(self) -> str:
+        """Return the line of a JSON lines file."""
+        return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+
+
+def _from_row(fields: list[str]) -> Entry | str:
+    if len(fields) < 2 or not fields[1]:
+        return f"the question '{fields[0]}' has no answer"
+    return Entry(fields[0], fields[1], fields[2] if len(fields) > 2 else "", [text for text in fields[3:] if text])
+
+
+def _from_json(line: str) -> Entry | str:
+    """Return the entry of a line, or what is wrong with it."""
+    try:
+        content = json.loads(line)
+    except ValueError as error:
+        return f"no JSON ({error})"
+    if not isinstance(content, dict):
+        return "no JSON object"
+    for name, value in content.items():
+        if name in NAMES and not isinstance(value, NAMES[name]):
+            return f"{name} is {json.dumps(value, ensure_ascii=False)[:40]}, expected " + (
+                "a list of texts" if name == "similar" else "a text")
+    similar = content.get("similar", [])
+    if not all(isinstance(text, str) for text in similar):
+        return "similar holds what is no text"
+    texts = {name: " ".join(content.get(name, "").split()) for name in ("question", "category")}
+    answer = content.get("answer", "").strip()  # which may have lines and paragraphs
+    if not texts["question"] or not answer:
+        return "question or answer is missing or empty"
+    others = [" ".join(text.split()) for text in similar if text.strip()]
+    return Entry(texts["question"], answer, texts["category"], others)
+
+
+def _rows(path: str, skip_bad_lines: bool, lines: ReadReport) -> Iterator[tuple[int, Entry | str]]:
+    if path.removesuffix(".gz").endswith((".jsonl", ".json")):
+        for number, fields in read_rows(path, range(1, 10_000), skip_bad_lines, lines, "a JSON object", may_lack=True):
+            yield number, _from_json("\t".join(fields))
+        return
+    for number, fields in read_rows(path, range(1, 10_000), skip_bad_lines, lines, WHAT, may_lack=True):
+        if lines.rows == 1 and tuple(name.lower() for name in fields[:2]) in HEADERS:
+            continue
+        yield number, _from_row(fields)
+
+
+def read_faq(path: str, skip_bad_lines: bool = False) -> tuple[list[Entry], ReadReport]:
+    """Read a FAQ: lines of question<TAB>answer[<TAB>category[<TAB>similar question]...], a header line passed over;
+    or, where the name ends in .jsonl, objects of question, answer, category, similar.
+
+    Raises UserError with file:line for a line without an answer and for a question that two entries ask (with
+    skip_bad_lines the later one is counted and left out; a similar question alone is dropped).
+    """
+    lines = ReadReport(path)
+    entries, owner = list[Entry](), dict[str, int]()
+    for number, found in _rows(path, skip_bad_lines, lines):
+        if isinstance(found, Entry):
+            taken = next((text for text in found.questions if text in owner), None)
+            if taken is not None:
+                found = (f"the question '{taken}' stands in line {owner[taken]} too; a question has one answer, "
+                         "and an entry all its similar questions")
+        if isinstance(found, str):
+            if not skip_bad_lines:
+                raise UserError(f"{path}:{number}: {found}; expected {WHAT}; mend the line or pass --skip_bad_lines")
+            lines.bad += 1
+            continue
+        owner.update(dict.fromkeys(found.questions, number))
+        entries.append(found)
+    if not entries:
+        raise UserError(f"{path}: holds no question with an answer")
+    return entries, lines
+
+
+def questions_of(entries: Iterable[Entry]) -> tuple[list[str], list[int]]:
+    """Return every question of the entries, and the entry (from 0) that each belongs to."""
+    texts, owners = list[str](), list[int]()
+    for number, entry in enumerate(entries):
+        texts += entry.questions
+        owners += [number] * len(entry.questions)
+    return texts, owners

@@ -1,0 +1,230 @@
+"""A FAQ: entries read, split, indexed, ranked, answered or refused; the formulas by hand."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semindex.errors import UserError
+from semindex.faq import confidence
+from semindex.faq.answering import Answerer, as_json, lines_of
+from semindex.faq.calibrating import calibrate
+from semindex.faq.directory import Faq
+from semindex.faq.entries import Entry, questions_of, read_faq
+from semindex.faq.ranking import rank_entries, scores_of
+from semindex.faq.split import read_unanswered, split_faq
+from semindex.measure import faq as measure
+from semindex.search.fusion import Fusion, Ranking
+from semindex.search.index import IndexSettings
+from semindex.search.keyword import KeywordSettings
+from semindex.search.methods import Calibration, Method
+from semindex.text.tables import read_labelled
+
+SAMPLE = ROOT / "datasets" / "faq_zh"
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_tables_and_json_lines_say_the_same(tmp_path):
+    table = write(tmp_path / "faq.tsv", "问题\t答案\n卡丢了怎么办\t挂失\t银行\t丢卡\t卡不见了\n怎么退款\t点退款\n怎么开票\t下载\t\t要发票\n")
+    entries, _ = read_faq(table)
+    assert entries == [Entry("卡丢了怎么办", "挂失", "银行", ["丢卡", "卡不见了"]), Entry("怎么退款", "点退款"),
+                       Entry("怎么开票", "下载", "", ["要发票"])]
+    lines = write(tmp_path / "faq.jsonl", "".join(entry.as_json() for entry in entries))
+    assert read_faq(lines)[0] == entries
+    again = write(tmp_path / "again.tsv", "".join(entry.as_row() for entry in entries))
+    assert read_faq(again)[0] == entries
+    assert questions_of(entries) == (["卡丢了怎么办", "丢卡", "卡不见了", "怎么退款", "怎么开票", "要发票"], [0, 0, 0, 1, 2, 2])
+
+
+@pytest.mark.parametrize(("name", "text", "message"), [
+    ("a.tsv", "怎么退款\n", ":1: the question '怎么退款' has no answer"),
+    ("a.tsv", "怎么退款\t\t购物\n", ":1: the question '怎么退款' has no answer"),
+    ("a.tsv", "甲\t乙\n丙\t丁\t\t甲\n", ":2: the question '甲' stands in line 1 too"),
+    ("a.tsv", "question\tanswer\n", "holds no question with an answer"),
+    ("a.jsonl", "[1]\n", ":1: no JSON object"),
+    ("a.jsonl", "{\n", ":1: no JSON"),
+    ("a.jsonl", '{"question": "甲"}\n', ":1: question or answer is missing or empty"),
+    ("a.jsonl", '{"question": "甲", "answer": 3}\n', ":1: answer is 3, expected a text"),
+    ("a.jsonl", '{"question": "甲", "answer": "乙", "similar": "丙"}\n', "expected a list of texts"),
+    ("a.jsonl", '{"question": "甲", "answer": "乙", "similar": [1]}\n', "similar holds what is no text"),
+])
+def test_what_is_wrong_with_a_line_is_said(tmp_path, name, text, message):
+    path = write(tmp_path / name, text)
+    with pytest.raises(UserError) as error:
+        read_faq(path)
+    assert message in str(error.value) and str(error.value).startswith(path)
+
+
+def test_bad_lines_are_skipped_when_asked(tmp_path):
+    path = write(tmp_path / "faq.tsv", "甲\t乙\n丙\n丁\t戊\t\t甲\n己\t庚\n")
+    entries, lines = read_faq(path, skip_bad_lines=True)
+    assert [entry.question for entry in entries] == ["甲", "己"] and lines.bad == 2
+
+
+def test_the_sample_faq_is_the_sample_groups():
+    entries, _ = read_faq(str(SAMPLE / "faq.tsv"))
+    groups = [line.split("\t") for line in (SAMPLE / "groups.tsv").read_text(encoding="utf-8").splitlines()]
+    assert [entry.questions for entry in entries] == [list(dict.fromkeys(group)) for group in groups]
+    unanswered = read_unanswered([str(SAMPLE / "off_topic.txt"), str(SAMPLE / "near_miss.tsv")], entries)
+    assert list(map(len, unanswered)) == [80, 60]
+    standard = {entry.question for entry in entries}
+    for line in (SAMPLE / "near_miss.tsv").read_text(encoding="utf-8").splitlines():
+        assert line.split("\t")[1] in standard
+
+
+def test_a_split_keeps_each_question_on_one_side():
+    entries = [Entry(f"问{i}", f"答{i}", "类", [f"问{i}之{j}" for j in range(i)]) for i in range(8)]
+    faq, train, dev, test = split_faq(entries, [["无1", "无2", "无3"]], 2, 2, seed=3)
+    assert split_faq(entries, [["无1", "无2", "无3"]], 2, 2, seed=3) == (faq, train, dev, test)
+    kept = [row.rstrip("\n").split("\t") for row in faq]
+    known = {text for row in kept for text in (row[0], *row[3:])}
+    held = [row.split("\t")[0] for row in (*dev, *test)]
+    assert not known & set(held) and len(set(held)) == len(held)
+    assert known | set(held) == {text for entry in entries for text in entry.questions} | {"无1", "无2", "无3"}
+    assert {text for row in train for text in row.rstrip("\n").split("\t")} <= known
+    assert [len(row) - 3 if len(row) > 3 else 0 for row in kept] == [0, 1, 1, 1, 1, 1, 2, 3]
+    assert sum(row.endswith("\t\n") for row in dev) == 1 and sum(row.endswith("\t\n") for row in test) == 2
+    assert all(row.split("\t")[1].strip() in ("", f"问{row[1]}") for row in (*dev, *test))
+
+
+def test_unanswered_questions_that_the_faq_asks_are_refused(tmp_path):
+    path = write(tmp_path / "no.txt", "天气\n甲\n")
+    with pytest.raises(UserError, match=":2: '甲' is a question of the FAQ"):
+        read_unanswered([path], [Entry("甲", "乙")])
+
+
+def test_an_entry_gets_its_best_question_or_their_smooth_maximum():
+    found = Ranking(np.array([[4, 0, 2, 1, -1], [3, -1, -1, -1, -1]]),
+                    np.array([[0.9, 0.8, 0.8, 0.7, 0], [0.5, 0, 0, 0, 0]], np.float32))
+    owners = np.array([0, 0, 1, 1, 2])
+    plain = rank_entries(found, owners)
+    assert plain.ids.tolist() == [[2, 0, 1], [1, -1, -1]] and plain.questions.tolist() == [[4, 0, 2], [3, -1, -1]]
+    assert plain.scores[0] == pytest.approx([0.9, 0.8, 0.8])
+    smooth = rank_entries(found, owners, 0.5)
+    wanted = {2: 0.9, 0: 0.5 * np.log(np.exp(1.6) + np.exp(1.4)), 1: 0.8}
+    assert smooth.ids.tolist() == [[0, 2, 1], [1, -1, -1]]
+    assert smooth.scores[0] == pytest.approx([wanted[i] for i in (0, 2, 1)], rel=1e-6)
+    mine, others = scores_of(plain, np.array([2, 0]))
+    assert mine == pytest.approx([0.9, 0.5]) and others == pytest.approx([0.8, 0.5])
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60), st.floats(0, 1))
+def test_the_threshold_is_the_lowest_that_keeps_the_precision(pairs, precision):
+    sure, right = np.array([p for p, _ in pairs]), np.array([r for _, r in pairs])
+    found = confidence.threshold(confidence.curve(sure, right), precision)
+    good = [t for t in sure if right[sure >= t].mean() >= precision]
+    assert found == (min(good) if good else 1.0000001)
+
+
+def test_the_regression_is_at_its_minimum():
+    rng = np.random.default_rng(0)
+    rows, right = rng.standard_normal([80, 3]), rng.random(80) < 0.4
+    rows[:, 2] = 7.0  # tells nothing, and has no deviation
+    found = confidence.fit(rows, right)
+
+    def loss(weights, bias):
+        scaled = (rows - np.array(found.mean)) / np.array(found.deviation)
+        return np.logaddexp(0, -np.where(right, 1, -1) * (scaled @ weights + bias)).sum() + 0.5 * (weights ** 2).sum()
+
+    best = loss(np.array(found.weights), found.bias)
+    for _ in range(20):
+        step = 0.01 * rng.standard_normal(4)
+        assert loss(np.array(found.weights) + step[:3], found.bias + step[3]) >= best - 1e-6
+    content = json.loads(json.dumps(found.as_json()))
+    assert confidence.Confidence.from_json("x", content, 3) == found
+    with pytest.raises(UserError, match="6 numbers"):
+        confidence.Confidence.from_json("x", content, 6)
+    for wrong in (np.ones(80, bool), np.zeros(80, bool)):
+        assert np.isfinite(confidence.fit(rows, wrong)(rows)).all()
+
+
+class Letters:
+    """An encoder without a network: counts of letters, as unit vectors."""
+
+    def side(self, _):
+        return self
+
+    def __call__(self, texts):
+        counts = np.array([[text.count(chr(97 + i)) for i in range(26)] for text in texts], np.float32) + 1e-3
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def letters():
+    entries = [Entry("aab", "about a", "", ["aaab", "abaaa"]), Entry("ccd", "about c", "", ["cccd"]), Entry("eef", "about e")]
+    about = {"kind": "checkpoint", "path": "x", "fingerprint": "f", "engine": "dynamic"}
+    return Faq.build(entries, Letters()(questions_of(entries)[0]), about, IndexSettings(), KeywordSettings())
+
+
+def test_a_faq_is_saved_and_found_again(letters, tmp_path):
+    directory = str(tmp_path / "faq")
+    letters.save(directory)
+    again = Faq.load(directory)
+    assert again.entries == letters.entries and again.fingerprint == letters.fingerprint and again.encoder == letters.encoder
+    for method in (Method("dense"), Method("keyword"), Method("hybrid", Fusion("rrf"))):
+        one, two = (faq.search(["aab", "ddc"], Letters()(["aab", "ddc"]), method, 3) for faq in (letters, again))
+        assert one.fused.ids.tolist() == two.fused.ids.tolist() and one.fused.ids[0, 0] == 0
+    (tmp_path / "faq" / "entries.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="entries.jsonl"):
+        Faq.load(directory)
+
+
+def test_a_reply_answers_suggests_or_refuses(letters):
+    low = confidence.Confidence((0,) * 6, (1,) * 6, (0, 20, 0, 0, 0, 0), -10, answer=0.9, suggest=0.2)
+    calibration = Calibration(Method("dense"), "f", letters.fingerprint, {}, 0.0, low.as_json())
+    answerer = Answerer(letters, Letters(), calibration)
+    same, clear, unsure, lost = answerer(["AAB!", "aaaaaab", "aaacccd", "xyz"])
+    assert (same.state, same.hits[0].entry, same.hits[0].question) == ("answer", 0, "aab")
+    assert clear.state == "answer" and next(lines_of(clear, letters)) == "about a"
+    assert lost.state == "none" and next(lines_of(lost, letters)).startswith("No answer")
+    row = as_json(unsure, letters, explain=True)
+    assert row["state"] == "none" or len(row["hits"]) == 3
+    assert row["hits"][0]["sources"]["dense"]["rank"] == 1
+    plain = Answerer(letters, Letters())(["aab"])[0]
+    assert plain.state == "suggest" and plain.confidence is None and [*lines_of(plain, letters)][1] == "  1  aab"
+
+
+def test_calibration_chooses_thresholds_that_hold(letters):
+    rng = np.random.default_rng(1)
+    questions, wanted = [], []
+    for number in range(120):
+        entry = number % 4
+        word = "".join(rng.choice(list(("aab", "ccd", "eef", "xyzw")[entry]), 5))
+        questions.append(word + str(number))
+        wanted.append(entry if entry < 3 else -1)
+    found = calibrate(letters, questions, Letters()(questions), wanted, 0.95, 0.5, seed=0)
+    measured = found.calibration.measured
+    assert measured["precision"] >= 0.95 and 0.5 < measured["coverage"] < 0.8
+    assert (np.diff(found.curve.coverage) > 0).all()
+    with pytest.raises(UserError, match="too few"):
+        calibrate(letters, questions[:8], Letters()(questions[:8]), wanted[:8], 0.95, 0.5, seed=0)
+
+
+def test_metrics_of_replies_by_hand():
+    replies = {"一": ("answer", ["甲"]), "二": ("answer", ["乙", "甲"]), "三": ("suggest", ["丙", "甲"]), "四": ("none", ["甲"]),
+               "五": ("answer", ["甲"]), "六": ("none", [])}
+    found = measure.measure(replies, ["一", "二", "三", "四", "五", "六"], ["甲", "甲", "甲", "甲", "", ""])
+    assert {name: round(sum(row) / len(row), 4) for name, row in found.items()} == {
+        "answer@1": 0.5, "mrr": 0.75, "precision": round(1 / 3, 4), "coverage": 0.5, "refusal precision": 0.5,
+        "refusal recall": 0.5, "false answers": 0.5}
+
+
+def test_labelled_questions_and_replies_are_checked(tmp_path):
+    path = write(tmp_path / "q.tsv", "一\t甲\n二\t\n一\t乙\n")
+    with pytest.raises(UserError, match=":3: '一' stands in line 1 too"):
+        read_labelled(path, False)
+    for text, message in (("{}\n", "no reply of ask.py"), ('{"question": "一", "state": "yes", "hits": []}\n', "state 'yes'")):
+        with pytest.raises(UserError, match=message):
+            list(measure.read_replies(write(tmp_path / "r.jsonl", text)))
+    path = write(tmp_path / "q.tsv", "一\t甲\n")
+    replies = write(tmp_path / "r.jsonl", '{"question": "二", "state": "none", "hits": []}\n')
+    with pytest.raises(UserError, match="has no line for any query"):
+        measure.of_replies(SimpleNamespace(questions_file=path, reply_file=[replies], skip_bad_lines=False))
