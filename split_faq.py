@@ -23,6 +23,7 @@ def parser() -> cli.Parser:
                         help="similar questions of an entry for dev, where it has enough [2]")
     parser.add_argument("--test", type=cli.natural, default=2, metavar="N", help="the same for test [2]")
     parser.add_argument("--seed", type=cli.seed, default=1000, help="of the split [1000]")
+    parser.add_argument("--overwrite", action="store_true", help="replace files of these names of another making")
     flags.add_bad_lines(parser)
     parser.reads("faq_file", "no_answer_file")
     parser.outputs.append(lambda args: [("--output_dir", os.path.join(args.output_dir, name)) for name in FILES])
@@ -33,14 +34,15 @@ def main() -> None:
     """Read, split, write."""
     args = parser().parse_args()
     from semindex.faq.entries import read_faq
-    from semindex.faq.split import read_unanswered, split_faq, write_parts
+    from semindex.faq.split import read_unanswered, split_faq
     from semindex.text.counted import counted
+    from semindex.text.split import write_parts
 
     entries, lines = read_faq(args.faq_file, args.skip_bad_lines)
     unanswered = read_unanswered(args.no_answer_file or [], entries, args.skip_bad_lines)
     parts = split_faq(entries, unanswered, args.dev, args.test, args.seed)
     print(f"{args.faq_file}: {counted(len(entries), 'entry', 'entries')}{lines.notes()}", flush=True)
-    write_parts([os.path.join(args.output_dir, name) for name in FILES], parts)
+    write_parts(args.output_dir, dict(zip(FILES, parts)), args.overwrite, "split_faq.py")
     counts = ", ".join(f"{name} {len(part)}" for name, part in zip(FILES, parts))
     print(f"{args.output_dir}: lines of {counts}")
 

@@ -1,14 +1,12 @@
 """A FAQ split for training, calibration and test."""
 
 import itertools
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
 from semindex.errors import UserError
 from semindex.faq.entries import Entry
-from semindex.files import atomic_file
 from semindex.text.tables import read_rows
 
 
@@ -49,11 +47,3 @@ def split_faq(entries: Sequence[Entry], unanswered: Sequence[Sequence[str]], dev
         for side, some in zip(sides, (order[: len(order) // 2], order[len(order) // 2 :])):
             side += [f"{texts[i]}\t\n" for i in some]
     return faq, train, *sides
-
-
-def write_parts(paths: Sequence[str], parts: Sequence[Sequence[str]]) -> None:
-    """Write the lines of each file."""
-    for path, lines in zip(paths, parts):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with atomic_file(path) as file:
-            file.writelines(lines)

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from semindex.errors import UserError
@@ -76,20 +77,26 @@ FILES, RECORD = ("train.csv", "dev.csv", "test.csv"), "split.json"
 
 
 def write_split(directory: str, sides: Sides, overwrite: bool = False) -> None:
-    """Write train.csv, dev.csv and test.csv, never two of different splits: a kill leaves the old, the new, or fewer.
+    """Write train.csv, dev.csv and test.csv; see write_parts."""
+    lines = (["\t".join(pair) + "\n" for pair in side] for side in sides)
+    write_parts(directory, dict(zip(FILES, lines)), overwrite, "split_data.py")
 
-    split.json beside them tells their checksums. Raises UserError, and changes nothing, where files of these names are
-    there that no split of this project wrote, unless overwrite is true.
+
+def write_parts(directory: str, parts: Mapping[str, Sequence[str]], overwrite: bool, script: str) -> None:
+    """Write the lines of each file, never two of different splits: a kill leaves the old, the new, or fewer.
+
+    split.json beside them tells their checksums. script: named where files of these names are there that no split of
+    this project wrote: a UserError that changes nothing, unless overwrite is true.
     """
-    contents = ["".join("\t".join(pair) + "\n" for pair in side).encode() for side in sides]
-    paths = [os.path.join(directory, name) for name in FILES]
-    new = {name: [hashlib.sha256(content).hexdigest()] for name, content in zip(FILES, contents)}
+    contents = ["".join(lines).encode() for lines in parts.values()]
+    paths = [os.path.join(directory, name) for name in parts]
+    new = {name: [hashlib.sha256(content).hexdigest()] for name, content in zip(parts, contents)}
     known: dict[str, list[str]] = {}
     with contextlib.suppress(OSError, ValueError), open(os.path.join(directory, RECORD), encoding="utf-8") as file:
         known = json.load(file)
-    for name, path in zip(FILES, paths):
+    for name, path in zip(parts, paths):
         if os.path.lexists(path) and not overwrite and checksum(path) not in known.get(name, []) + new[name]:
-            raise UserError(f"{path}: is there, and no split_data.py wrote it as it is; name another --output_dir, or "
+            raise UserError(f"{path}: is there, and no {script} wrote it as it is; name another --output_dir, or "
                             "pass --overwrite")
     os.makedirs(directory, exist_ok=True)
     partial = []
@@ -101,7 +108,7 @@ def write_split(directory: str, sides: Sides, overwrite: bool = False) -> None:
                 out.write(content)
                 out.flush()
                 os.fsync(out.fileno())
-        _record(directory, {name: known.get(name, []) + new[name] for name in FILES})
+        _record(directory, {name: known.get(name, []) + new[name] for name in parts})
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)

@@ -136,6 +136,27 @@ TABLE = [
     Command("recall_hnsw", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
             "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_type hnsw "
             "--hnsw_threads 1 --index_dir both:hnsw", like="recall"),
+    Command("recall_hybrid", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
+            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --method hybrid --fusion rrf "
+            "--fusion_weights real:1 real:0.5 --rrf_k real:60", whole="--fusion_depth", real="--k1 --b", like="recall"),
+    Command("recall_keyword", "recall.py --device cpu --method keyword --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
+            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5", like="recall"),
+    Command("split_faq", "split_faq.py --faq_file text:faq.tsv --no_answer_file text:off.txt --output_dir outdir:parts "
+            "--seed whole:3", whole="--dev --test", paddle=False),
+    Command("build_faq", "build_faq.py --device cpu --faq_file text:faq.tsv --params_path dir:checkpoint --output_dir outdir:faq "
+            "--batch_size whole:8", whole=INDEX, real="--k1 --b"),
+    Command("ask", "ask.py --device cpu --faq_dir dir:faq --params_path dir:checkpoint --calibration file:calibration.json "
+            "--questions_file text:questions.tsv --output_file out:replies.jsonl --top whole:3", whole="--batch_size"),
+    Command("ask_words", "ask.py --device cpu --faq_dir dir:faq --params_path dir:checkpoint --calibration file:calibration.json "
+            "words:卡丢了 words:退款", prints=True, like="ask"),
+    Command("calibrate", "calibrate.py --device cpu --faq_dir dir:faq --params_path dir:checkpoint --questions_file "
+            "text:questions.tsv --output_file out:choice.json --picture_file out:curve.svg --precision real:0.9",
+            real="--suggest_precision"),
+    Command("calibrate_recall", "calibrate.py --device cpu --params_path dir:checkpoint --corpus_file text:corpus.csv "
+            "--similar_text_pair text:dev.csv --output_file out:choice.json --index_dir outdir:index", whole=INDEX,
+            real="--k1 --b", like="calibrate"),
+    Command("evaluate_replies", "evaluate.py --reply_file text:replies.jsonl --questions_file text:questions.tsv", prints=True,
+            paddle=False, like="evaluate"),
     Command("evaluate", "evaluate.py --similar_text_pair text:dev.csv --recall_result_file text:result.txt --recall_num whole:5 "
             "--result_tsv out:result.tsv", prints=True, spare=("--result_tsv",), paddle=False),
     Command("recall_ids", f"recall.py {MODEL} {TREC} --trec_run_file out:run.trec --recall_num whole:5", like="recall"),

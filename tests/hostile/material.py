@@ -29,6 +29,11 @@ def texts(directory):
     write(directory / "dev.tsv", (f"d{i}\t{g[1]}" for i, g in enumerate(groups)))
     for name, prefix in (("qrels", "q"), ("dev.qrels", "d")):
         write(directory / name, (f"{prefix}{i} 0 D{i}-{j} {2 - j}" for i in range(len(groups)) for j in (0, 1)))
+    write(directory / "faq.tsv", (f"{g[0]}\t请看第{i}页\t服务\t{g[1]}" for i, g in enumerate(groups)))
+    write(directory / "off.txt", ["明天下雨吗", "讲个笑话", "红烧肉怎么做", "谁是冠军"])
+    ways = [*FRAMES[2:], "{}，急", "想问{}的事"]
+    asked = [f"{way.format(subject)}\t{g[0]}" for subject, g in zip(SUBJECTS, groups) for way in ways]
+    write(directory / "questions.tsv", [*asked, "明天下雨吗\t", "讲个笑话\t"])
     write(directory / "candidates.tsv", (f"q{i}\tD{j}-{k}" for i in range(len(groups)) for j in (i, (i + 1) % 6) for k in (0, 3)))
 
 
@@ -45,6 +50,9 @@ STEPS = [
     "corpus.tsv --queries_file queries.tsv --qrels_file qrels --dev_queries_file dev.tsv --dev_qrels_file dev.qrels "
     "--topk_training 10 --negative_sample 3 --data_dir collection",
     "run_ann_data_gen.py --device cpu --init_model_dir first/latest --data_dir collection --inference --output_dir vectors",
+    "build_faq.py --device cpu --params_path first/latest --faq_file faq.tsv --output_dir faq",
+    "calibrate.py --device cpu --faq_dir faq --questions_file questions.tsv --output_file calibration.json",
+    "ask.py --device cpu --faq_dir faq --calibration calibration.json --questions_file questions.tsv --output_file replies.jsonl",
     "rank_collection.py --device cpu --params_path first/latest --corpus_file corpus.tsv --queries_file queries.tsv "
     "--run_file run.trec --depth 5 --data_dir ranked",
 ]
