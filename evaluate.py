@@ -1,4 +1,4 @@
-"""Metrics of recall_result files against pairs, of TREC runs or dumped vectors against qrels; compare systems."""
+"""Metrics of recall_result files, TREC runs, dumped vectors, or scores of labelled pairs; compare systems."""
 
 from semindex import cli, flags
 
@@ -32,6 +32,12 @@ def parser() -> cli.Parser:
     group.add_argument("--metrics", nargs="+", metavar="NAME", default=list(TREC_METRICS),
                        help=f"mrr@K, recall@K, ndcg@K, precision@K, map, hole@K, hole (share nobody judged) "
                             f"[{' '.join(TREC_METRICS)}]")
+    group = parser.add_argument_group("scores of labelled pairs")
+    group.add_argument("--score_file", nargs="+", metavar="FILE",
+                       help="what predict.py wrote of the labelled file, a score a line")
+    group.add_argument("--labelled_file", metavar="FILE", help="text<TAB>text<TAB>label; 0 or 1: the best thresholds")
+    group.add_argument("--threshold", type=cli.real, metavar="T",
+                       help="1 from the score T up, as found on another file [the best ones]")
     parser.add_argument("--compare", action="store_true",
                         help="bootstrap intervals over the queries, and each further file against the first one by a "
                              "paired randomisation test")
@@ -42,7 +48,7 @@ def parser() -> cli.Parser:
     flags.add_bad_lines(parser)
     flags.add_trust(parser)
     parser.reads("similar_text_pair_file", "recall_result_file", "run_file", "qrels_file", "vectors_dir",
-                 "candidates_file")
+                 "candidates_file", "score_file", "labelled_file")
     parser.writes("result_tsv", role="append")
     return parser
 
@@ -50,12 +56,15 @@ def parser() -> cli.Parser:
 def main() -> None:
     """Read, count, print."""
     args = parser().parse_args()
-    from semindex.measure import report, vectors
+    from semindex.measure import report, score_files, vectors
     from semindex.measure.hits import percent
     from semindex.runtime import rank
 
-    report.check(args)
+    (score_files if args.score_file else report).check(args)
     if rank() > 0:
+        return
+    if args.score_file:
+        score_files.show(args)
         return
     read = report.of_runs if args.run_file else vectors.of_vectors if args.vectors_dir else report.of_results
     values = read(args)

@@ -25,7 +25,10 @@ def check(args: Namespace) -> None:
     given = [name for name in ("recall_result_file", "run_file", "vectors_dir") if getattr(args, name)]
     if len(given) != 1:
         raise UserError("give either --similar_text_pair and --recall_result_file, or --qrels_file and --run_file or "
-                        "--vectors_dir")
+                        "--vectors_dir, or --labelled_file and --score_file")
+    for flag in ("labelled_file", "threshold"):
+        if getattr(args, flag) is not None:
+            raise UserError(f"--{flag} goes with --score_file")
     needed = "similar_text_pair_file" if args.recall_result_file else "qrels_file"
     if not getattr(args, needed):
         raise UserError(f"--{given[0]} needs --{needed}")
