@@ -5,7 +5,7 @@ import pytest
 from data import TrainingSet
 from models.heads import similarity
 from models.heads.ance import Ance
-from models.heads.contrastive import OnlineContrastive
+from models.heads.contrastive import Contrastive
 from models.heads.hardest_negative import HardestNegative
 from models.heads.in_batch_negative import InBatchNegative
 from models.heads.multiple_negatives import MultipleNegatives
@@ -26,7 +26,7 @@ HEADS = {
     "simcse": lambda: SimCSE(),
     "ance": lambda: Ance(),
     "ance, in batch": lambda: Ance(in_batch=True),
-    "online contrastive": lambda: OnlineContrastive(),
+    "contrastive": lambda: Contrastive(1.5),
     "multiple negatives": lambda: MultipleNegatives(),
     "cosent": lambda: CoSent(5.0),
 }

@@ -99,7 +99,7 @@ TABLE = [
             "--init_from_ckpt dir:checkpoint", **TRAINED),
     Command("train_hardest_neg", f"train_hardest_neg.py {TRAIN}", **TRAINED | {"whole": "--hardest", "real": "--margin"},
             like="train_batch_neg"),
-    Command("train_labelled", f"train_labelled.py {TRAIN} --dev_set_file text:labelled.csv --corpus_file text:corpus.csv --balanced"
+    Command("train_labelled", f"train_labelled.py {TRAIN} --dev_set_file text:labelled_dev.csv --corpus_file text:corpus.csv --balanced"
             .replace("train.csv", "labelled.csv"), **TRAINED | {"whole": "", "real": "--margin --scale"}, like="train_batch_neg"),
     Command("train_simcse", f"train_simcse.py {TRAIN}".replace("train.csv", "corpus.csv"),
             **TRAINED | {"whole": "", "real": "--dropout"}, like="train_batch_neg"),
@@ -129,6 +129,10 @@ TABLE = [
     Command("mine_negatives", f"mine_negatives.py {MODEL} --train_set_file text:train.csv --corpus_file text:corpus.csv "
             "--output_file out:mined.csv --report_file out:report.tsv --negatives whole:2 --rank_max whole:9 --by both",
             whole="--max_per_query --rank_min --batch_size", real="--margin --relative_margin"),
+    Command("mine_local", f"mine_negatives.py {MODEL} --train_set_file text:train.csv --corpus_file text:corpus.csv "
+            "--output_file out:mined.csv --by local --n_clusters whole:3", like="mine_negatives"),
+    Command("mine_global", "mine_negatives.py --device cpu --train_set_file text:train.csv --corpus_file text:corpus.csv "
+            "--output_file out:mined.csv --by global --distribution normal", like="mine_negatives"),
     Command("recall", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv --recall_result_dir . "
             "--recall_result_file out:result.txt --trec_run_file out:run.trec --recall_num whole:5 --index_dir outdir:index "
             "--batch_size whole:8", whole="--max_seq_length " + INDEX),
