@@ -50,7 +50,8 @@ class TrainingSet:
     rows: int64 [samples, columns], which distinct text stands where. tokens: of the distinct texts. as_queries: where
     queries have a prompt of their own, `tokens` has all texts once more as queries, from this place on. positives:
     which texts are known to mean the same. labels: float32 [samples] or [samples, ...], a number or a teacher's scores
-    each. guide: see mask.
+    each. balanced: whether a batch has as many samples with a label above 0 as others; an epoch then has each sample of
+    the larger kind once, and the smaller kind as often as that takes. guide: see mask.
     Every process makes the same batches of batch_size * world samples and takes its own part of each, so that
     N processes see what one process with the joined batch sees. What follows a position in an epoch depends
     on nothing that came before it, so that a run can continue from anywhere.
@@ -58,8 +59,8 @@ class TrainingSet:
 
     def __init__(self, rows: np.ndarray, tokens: Ragged, positives: "Neighbours", batch_size: int, seed: int = 0,
                  rank: int = 0, world: int = 1, pad_id: int = 0, no_duplicates: bool = False, chunk: int = 64,
-                 labels: np.ndarray | None = None, as_queries: int = 0) -> None:
-        self.as_queries = as_queries
+                 labels: np.ndarray | None = None, as_queries: int = 0, balanced: bool = False) -> None:
+        self.as_queries, self.balanced = as_queries, balanced
         self.rows, self.tokens, self.positives, self.labels = rows, tokens, positives, labels
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.pad_id, self.no_duplicates, self.chunk = pad_id, no_duplicates, chunk
@@ -67,10 +68,12 @@ class TrainingSet:
 
     @classmethod
     def from_samples(cls, samples: Sequence[Sequence[str]], tokenize: TextTokenizer,
-                     batch_size: int, *more: Any, prompts: Prompts = NO_PROMPTS, **options: Any) -> "TrainingSet":
+                     batch_size: int, *more: Any, prompts: Prompts = NO_PROMPTS, alike: np.ndarray | None = None,
+                     **options: Any) -> "TrainingSet":
         """Make one from rows of texts; prompts: of queries, the first column, and of passages; the rest is __init__'s.
 
-        Samples of one text are all queries.
+        Samples of one text are all queries. alike: which samples' texts are known to mean the same, bool [samples], all
+        where left out.
         """
         places: dict[str, int] = {}
         flat = [places.setdefault(text, len(places)) for row in samples for text in row]
@@ -80,7 +83,8 @@ class TrainingSet:
         if prompts.differ and rows.shape[1] > 1:
             tokens = tokens.followed_by(tokenize.prompted(prompts.of("query"))(texts))
             options["as_queries"] = len(texts)
-        return cls(rows, tokens, Neighbours(rows[:, :2], len(places)), batch_size, *more, **options)
+        known = Neighbours(rows[:, :2], len(places)) if alike is None else OwnNeighbours(rows[alike, :2], len(places))
+        return cls(rows, tokens, known, batch_size, *more, **options)
 
     @property
     def columns(self) -> int:
@@ -97,7 +101,12 @@ class TrainingSet:
 
         A last batch with less than two samples a process has nothing to contrast and is left out.
         """
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        rng = np.random.default_rng([self.seed, epoch])
+        if self.balanced:
+            assert self.labels is not None
+            batches = deal_balanced(self.labels > 0, self.joined_batch, rng)
+            return [batch for batch in batches if len(batch) >= 2 * self.world]
+        order = rng.permutation(len(self.rows))
         if self.no_duplicates:
             batches = deal_without_duplicates(self.rows, order, self.joined_batch)
         else:
@@ -185,6 +194,30 @@ class Neighbours:
         mask = np.zeros([samples, len(candidates)], bool)
         mask[np.repeat(sample, count), by_id[place]] = True
         return mask
+
+
+class OwnNeighbours(Neighbours):
+    """Of samples whose two texts need not mean the same: a text is judged by itself, not by the pair it stands in."""
+
+    def mask(self, ids: np.ndarray) -> np.ndarray:
+        """Mark the candidates that are one of a sample's own texts or known to mean the same as one of them."""
+        mask = self._touching(ids[:2], ids[1:].reshape(-1))
+        samples = np.arange(ids.shape[1])
+        mask[samples, samples] = False
+        return mask
+
+
+def deal_balanced(matching: np.ndarray, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Deal samples into batches of half one kind and half the other, one after the other; the last may be short.
+
+    matching: which samples are of the first kind, bool [samples], some and not all; size: of a batch, even. The smaller
+    kind is gone through again, in another order, until each sample of the larger one has been dealt once.
+    """
+    kinds = [np.flatnonzero(matching), np.flatnonzero(~matching)]
+    most = max(map(len, kinds))
+    both = np.stack([np.concatenate([rng.permutation(kind) for _ in range(-(-most // len(kind)))])[:most]
+                     for kind in kinds], axis=1)
+    return [both[start : start + size // 2].reshape(-1) for start in range(0, most, size // 2)]
 
 
 def deal_without_duplicates(rows: np.ndarray, order: np.ndarray, size: int) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Metrics of recall_result files, TREC runs, dumped vectors, replies of a FAQ; systems compared."""
+"""Metrics of recall_result files, TREC runs, vectors, scores of labelled pairs, replies of a FAQ; systems compared."""
 
 from semindex import cli, flags
 
@@ -36,6 +36,12 @@ def parser() -> cli.Parser:
     group.add_argument("--reply_file", nargs="+", metavar="FILE", help="what ask.py --questions_file wrote")
     group.add_argument("--questions_file", metavar="FILE",
                        help="question<TAB>standard question that answers it, the second empty where none does")
+    group = parser.add_argument_group("scores of labelled pairs")
+    group.add_argument("--score_file", nargs="+", metavar="FILE",
+                       help="what predict.py wrote of the labelled file, a score a line")
+    group.add_argument("--labelled_file", metavar="FILE", help="text<TAB>text<TAB>label; 0 or 1: the best thresholds")
+    group.add_argument("--threshold", type=cli.real, metavar="T",
+                       help="1 from the score T up, as found on another file [the best ones]")
     parser.add_argument("--compare", action="store_true",
                         help="bootstrap intervals over the queries, and each further file against the first one by a "
                              "paired randomisation test")
@@ -46,7 +52,7 @@ def parser() -> cli.Parser:
     flags.add_bad_lines(parser)
     flags.add_trust(parser)
     parser.reads("similar_text_pair_file", "recall_result_file", "run_file", "qrels_file", "vectors_dir",
-                 "candidates_file", "reply_file", "questions_file")
+                 "candidates_file", "reply_file", "questions_file", "score_file", "labelled_file")
     parser.writes("result_tsv", role="append")
     return parser
 
@@ -54,12 +60,15 @@ def parser() -> cli.Parser:
 def main() -> None:
     """Read, count, print."""
     args = parser().parse_args()
-    from semindex.measure import faq, report, vectors
+    from semindex.measure import faq, report, score_files, vectors
     from semindex.measure.hits import percent
     from semindex.runtime import rank
 
     kind = report.check(args)
     if rank() > 0:
+        return
+    if kind == "score_file":
+        score_files.show(args)
         return
     read = {"run_file": report.of_runs, "vectors_dir": vectors.of_vectors, "reply_file": faq.of_replies,
             "recall_result_file": report.of_results}[kind]

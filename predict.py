@@ -1,4 +1,4 @@
-"""Cosine similarity of each pair of texts: one number for each line of the input, in its order.
+"""Cosine similarity of each pair of texts: one number for each line of the input, in its order, or with a verdict.
 
 Cosines are printed for every encoder; of one trained for inner products (--similarity dot) a warning says so.
 """
@@ -8,6 +8,7 @@ import itertools
 from typing import Any
 
 from semindex import cli, flags
+from semindex.encode import verdict
 
 
 def parser() -> cli.Parser:
@@ -18,6 +19,7 @@ def parser() -> cli.Parser:
     parser.add_argument("--text_pair_file", required=True, metavar="FILE",
                         help="lines of text<TAB>text; a third column is passed over; - is standard input")
     parser.add_argument("--output_file", metavar="FILE", help="write there [standard output]")
+    verdict.add_threshold(parser, "the checkpoint")
     flags.add_engine(parser)
     flags.add_bad_lines(parser)
     parser.reads("text_pair_file")
@@ -47,13 +49,15 @@ def main() -> None:
     model, tokenizer = loading.load(args.params_path, vars(args))
     if model.settings.similarity == "dot":
         runtime.warn(DOT)
+    cut = verdict.chosen_threshold(args, model.settings.threshold, args.params_path)
     # The file is streamed, and how long it is not known; one that fills the first window is taken for a long one.
     texts = 2 * len(first) if len(first) < WINDOW else WORTH_AN_EXPORT
     encoder, _ = fast_encoder(model, tokenizer, args.engine, texts, args.batch_size)
     with contextlib.ExitStack() as stack:
         if args.output_file and runtime.rank() == 0:
             out = stack.enter_context(atomic_file(args.output_file))
-        for block in aligned_results(itertools.chain(first, rows), lambda pairs: pair_cosines(encoder, pairs)):
+        for block in aligned_results(itertools.chain(first, rows),
+                                     lambda pairs: verdict.judged(pair_cosines(encoder, pairs), cut)):
             if runtime.rank() == 0:
                 out.write(block)
                 out.flush()

@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 
-from semindex.fields import list_of, one_of, read_fields, text, truth, whole
+from semindex.fields import list_of, one_of, read_fields, real, text, truth, whole
 from semindex.text.prompts import Prompts
 
 # Up to format 2 ERNIE computed with 1e-12 in its layer norms, whatever its config.json said.
@@ -19,7 +19,7 @@ FIELDS = {"encoder": text()} | {name: field.optional() for name, field in {
     "similarity": one_of("cosine", "dot"), "query_prompt": text(), "passage_prompt": text(),
     "query_prompt_on_both": truth(), "projection_activation": one_of("", *ACTIVATIONS), "projection_bias": truth(),
     "matryoshka_dims": list_of(whole(1, 65_536)), "truncate_dim": whole(0, 65_536),
-    "max_query_length": whole(0, 8192), "max_chunks": whole(1, 2**40),
+    "max_query_length": whole(0, 8192), "max_chunks": whole(1, 2**40), "threshold": real(-2, 2).or_none(),
     "format": whole(1, FORMAT),
 }.items()}
 
@@ -36,7 +36,8 @@ class EncoderSettings:
     max_query_length, max_chunks: tokens of a query, 0 for max_seq_length, and passages of a document at most, where a
     collection is ranked. query_prompt, passage_prompt, query_prompt_on_both: see semindex.text.prompts.Prompts.
     projection_activation, projection_bias: of the linear layer. matryoshka_dims: widths that the first numbers of a
-    vector were trained to serve at; truncate_dim: how many of them to keep, 0 for all.
+    vector were trained to serve at; truncate_dim: how many of them to keep, 0 for all. threshold: the cosine from which
+    two texts are taken to match, by the F1 of a dev file labelled 0 and 1; None where these weights were not measured.
     """
 
     encoder: str
@@ -56,6 +57,7 @@ class EncoderSettings:
     projection_bias: bool = True
     matryoshka_dims: list[int] = field(default_factory=list)
     truncate_dim: int = 0
+    threshold: float | None = None
     format: int = FORMAT
 
     @property

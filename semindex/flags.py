@@ -253,7 +253,8 @@ def add_dev(parser: Parser) -> None:
     """Flags of the evaluation during training."""
     group = parser.add_argument_group("evaluation during training")
     group.add_argument("--dev_set_file", *PAIR_FLAGS, "--test_set_file", dest="dev_set_file", metavar="FILE",
-                       help="query<TAB>positive: Recall@k is measured; text<TAB>text<TAB>number: Spearman's rho")
+                       help="query<TAB>positive: Recall@k is measured; text<TAB>text<TAB>number: the correlation of "
+                            "cosines and numbers")
     group.add_argument("--corpus_file", metavar="FILE",
                        help="texts to recall from [the training texts and the dev file's second column]")
     group.add_argument("--eval_steps", type=natural, default=0, metavar="N",
@@ -261,7 +262,8 @@ def add_dev(parser: Parser) -> None:
     group.add_argument("--evaluate", nargs="?", const=True, default=False, type=truth, metavar="True",
                        help="insist on evaluation: an error where --dev_set_file is missing")
     group.add_argument("--best_metric", metavar="NAME",
-                       help="what best/ and early stopping go by [recall@10; spearman for labelled pairs]")
+                       help="what best/ and early stopping go by [recall@10; of labelled pairs spearman, in "
+                            "train_labelled.py average_precision for labels 0 and 1 and no --corpus_file]")
     group.add_argument("--early_stopping", type=natural, default=0, metavar="N",
                        help="stop after N evaluations without a better one; 0: never [0]")
     group.add_argument("--recall_num", type=positive_int, default=50, metavar="N", help="texts to recall a query [50]")

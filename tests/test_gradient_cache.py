@@ -5,8 +5,11 @@ import pytest
 from data import TrainingSet
 from models.heads import similarity
 from models.heads.ance import Ance
+from models.heads.contrastive import Contrastive
 from models.heads.hardest_negative import HardestNegative
 from models.heads.in_batch_negative import InBatchNegative
+from models.heads.multiple_negatives import MultipleNegatives
+from models.heads.ordering import CoSent
 from models.heads.simcse import SimCSE
 from models.loading import create
 from training import gradient_cache
@@ -23,6 +26,9 @@ HEADS = {
     "simcse": lambda: SimCSE(),
     "ance": lambda: Ance(),
     "ance, in batch": lambda: Ance(in_batch=True),
+    "contrastive": lambda: Contrastive(1.5),
+    "multiple negatives": lambda: MultipleNegatives(),
+    "cosent": lambda: CoSent(5.0),
 }
 # A text twice, so that there are false negatives to mask, lengths from short to long, a column of hard negatives.
 TRIPLES = [[f"第{i % 9}问 {i * 7}", f"问题的第{i}种说法 {i * 7}" * (1 + i % 3), f"另一件事{i % 3}"] for i in range(11)]
@@ -34,7 +40,8 @@ def gradients(tmp_path, head, rate=0.0, chunk=5, columns=3, **schedule):
     samples = [row[:columns] for row in TRIPLES]
     model, tokenizer = create("scratch-2x32", {"dropout": rate, "output_emb_size": 8, "max_seq_length": 32},
                               [text for row in TRIPLES for text in row], head_dropout=rate)
-    data = TrainingSet.from_samples(samples, tokenizer, 11, seed=2, chunk=chunk)
+    data = TrainingSet.from_samples(samples, tokenizer, 11, seed=2, chunk=chunk,
+                                    labels=np.arange(11) % 2 if head.uses_labels else None)
     trainer = Trainer(model, tokenizer, head, data, Schedule(str(tmp_path), **schedule))
     paddle.seed(7)
     loss = trainer.step.backward(data.batch(data.plan(0)[0]), 1.0)

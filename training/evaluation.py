@@ -4,6 +4,7 @@ from models.encoders import dynamic
 from semindex import runtime
 from semindex.errors import UserError
 from semindex.measure.evaluator import Evaluator
+from semindex.measure.labelled import THRESHOLD
 from training.run import Run
 
 
@@ -28,6 +29,7 @@ class Evaluation:
         model.eval()
         result = self.evaluator(dynamic(model, run.tokenizer))
         model.train()
+        model.settings.threshold = result.get(THRESHOLD)
         run.waited += 1
         if result[self.metric] > run.best:
             run.best, run.waited = result[self.metric], 0

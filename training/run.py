@@ -27,7 +27,7 @@ SAME = ("gradient_accumulation_steps", "seed", "learning_rate", "weight_decay", 
         "max_grad_norm", "precision", "optimizer", "freeze_embeddings", "freeze_layers", "layer_decay")
 # What checkpoints of before there was a choice were made with.
 EARLIER: dict[str, Any] = {"warmup_steps": 0, "freeze_embeddings": False, "freeze_layers": 0, "layer_decay": 1.0,
-                           "guide": "none"} | {
+                           "guide": "none", "balanced": False} | {
     f"encoder's {name}": value for name, value in asdict(EncoderSettings("")).items()}
 
 
@@ -60,11 +60,11 @@ class Run:
         """Return what must be the same for a resumed run to go on as the undisturbed one would."""
         step, data = self.step, self.step.data
         model = {f"encoder's {name}": value for name, value in asdict(step.model.settings).items()
-                 if name not in ("encoder", "format")}
+                 if name not in ("encoder", "format", "threshold")}
         rates = sorted({layer.p for layer in step.model.sublayers() if isinstance(layer, nn.Dropout)})
         return {"batch_size": data.batch_size, "processes": data.world, "samples": len(data.rows),
                 "total_steps": self.total, "head": step.head.name, "mask": step.mask, "dropout": rates,
-                "chunk_size": data.chunk, "training texts": data.fingerprint(),
+                "chunk_size": data.chunk, "balanced": data.balanced, "training texts": data.fingerprint(),
                 "guide": data.guide.identity if data.guide else "none",
                 } | step.head.settings() | model | {name: getattr(step.schedule, name) for name in SAME}
 

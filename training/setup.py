@@ -4,8 +4,10 @@ import argparse
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import numpy as np
 
 from data import TrainingSet
 from models import loading
@@ -18,13 +20,13 @@ from semindex import runtime
 from semindex.errors import UserError
 from semindex.files import named
 from semindex.measure.evaluator import Evaluator
+from semindex.measure.labelled import CorrelationEvaluator
 from semindex.measure.recall import RecallEvaluator
-from semindex.measure.spearman import SpearmanEvaluator
 from semindex.roles import check_kept
 from semindex.search.index import IndexSettings
 from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.counted import counted, verb
-from semindex.text.tables import numbers, read_table
+from semindex.text.tables import ReadReport, numbers, read_table
 from semindex.text.tokenizer import TextTokenizer
 from training import guide
 from training.checkpoints import Checkpoints
@@ -57,7 +59,7 @@ def read_samples(args: argparse.Namespace, columns: tuple[int, ...]) -> list[lis
     samples, labels = numbers(samples, lines, args.skip_bad_lines)
     if labels is not None:
         raise UserError(f"{args.train_set_file}: the third column holds numbers, which look like labels, not hard "
-                        "negatives; keep the first two columns of the pairs that match")
+                        "negatives; keep the first two columns of the pairs that match; train_labelled.py reads labels")
     runtime.say(f"{args.train_set_file}: {counted(len(samples), 'sample')} of {counted(len(samples[0]), 'column')}"
                 f"{lines.notes()}")
     return samples
@@ -104,12 +106,15 @@ def dealing(args: argparse.Namespace, model: SemanticIndex, tokenizer: TextToken
 
 
 def training_set(args: argparse.Namespace, samples: list[list[str]], model: SemanticIndex,
-                 tokenizer: TextTokenizer) -> TrainingSet:
-    """Tokenise the samples and say how many are false negatives of one another."""
+                 tokenizer: TextTokenizer, labels: np.ndarray | None = None) -> TrainingSet:
+    """Tokenise the samples and say how many are false negatives of one another. labels: of each, where it has one."""
+    more: dict[str, Any] = {}
+    if labels is not None:
+        more = {"labels": labels.astype(np.float32), "alike": labels > 0, "balanced": args.balanced}
     data = TrainingSet.from_samples(samples, tokenizer, args.batch_size, prompts=model.settings.prompts,
-                                    **dealing(args, model, tokenizer, max(2, len(samples[0]))))
+                                    **dealing(args, model, tokenizer, max(2, len(samples[0]))), **more)
     shared = data.shared_texts()
-    if shared:
+    if shared and labels is None:
         how = {"mask": "masked as negatives of one another", "keep": "kept as negatives of one another",
                "no_duplicates": "dealt into different batches"}[args.false_negatives]
         runtime.say(f"{shared} of {counted(len(samples), 'sample')} {verb(shared, 'shares', 'share')} a text with "
@@ -137,7 +142,16 @@ def dev_evaluation(args: argparse.Namespace, samples: list[list[str]]) -> Evalua
     if labels is not None:
         runtime.say(f"{args.dev_set_file}: {counted(len(pairs), 'labelled pair')}{lines.notes()}, "
                     "Spearman's correlation with their cosines")
-        return SpearmanEvaluator(pairs, labels)
+        return CorrelationEvaluator(pairs, labels)
+    return recall_evaluation(args, samples, pairs, lines)
+
+
+def recall_evaluation(args: argparse.Namespace, samples: list[list[str]], pairs: list[list[str]],
+                      lines: ReadReport) -> RecallEvaluator:
+    """Return the recall of dev pairs from --corpus_file, else from the training texts and their own second column.
+
+    lines: what reading the pairs met.
+    """
     if args.corpus_file:
         corpus, _ = read_corpus(args.corpus_file, args.skip_bad_lines)
     else:
@@ -167,11 +181,15 @@ def at_widths(args: argparse.Namespace, head: Head, model: SemanticIndex) -> Hea
     return Matryoshka(head, dims)
 
 
-def train_head(args: argparse.Namespace, samples: list[list[str]], head: Head) -> str:
-    """Train an encoder with a head as the flags say; return the best checkpoint's directory."""
+def train_head(args: argparse.Namespace, samples: list[list[str]], head: Head, labels: np.ndarray | None = None,
+               evaluation: Callable[[argparse.Namespace, list[list[str]]], Evaluator | None] = dev_evaluation) -> str:
+    """Train an encoder with a head as the flags say; return the best checkpoint's directory.
+
+    labels: of the samples, for heads that read them. evaluation: what makes the evaluation during training.
+    """
     model, tokenizer = encoder(args, (text for row in samples for text in row), head.name)
     wrapped = at_widths(args, head, model)
-    data = training_set(args, samples, model, tokenizer)
+    data = training_set(args, samples, model, tokenizer, labels)
     data.guide = guide.of_samples(args, samples, getattr(head, "symmetric", False))
-    evaluate = dev_evaluation(args, samples)
+    evaluate = evaluation(args, samples)
     return train(model, tokenizer, wrapped, data, schedule(args), args.false_negatives != "keep", evaluate)

@@ -85,6 +85,7 @@ class Trainer:
                                     f"{run.checkpoints.latest() or 'none'}; lower --learning_rate, or go on from there "
                                     "with --resume")
                 run.number += 1
+                self.step.model.settings.threshold = None  # that of the weights before
                 bar.update(1)
                 monitor.see(loss)
                 in_epoch = run.number - epoch * self.steps_per_epoch

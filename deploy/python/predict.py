@@ -15,6 +15,7 @@ from typing import Any
 # In a clone the library is two directories up; where the wheel is installed, that one is taken.
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 from semindex.cli import Parser, number, positive_int, run
+from semindex.encode.verdict import add_threshold, chosen_threshold, judged
 from semindex.flags import add_bad_lines, add_side, add_truncation
 
 SAMPLE = [["信用卡丢了怎么挂失", "卡找不到了想先停用"], ["信用卡丢了怎么挂失", "怎么查快递到哪了"]]
@@ -43,6 +44,7 @@ def parser() -> Parser:
                         help="int8 runs in onnxruntime, for a directory exported with --format int8 [fp32]")
     parser.add_argument("--cpu_threads", type=number(int, 1, 1024, "a whole number from 1 to 1024"),
                         default=os.cpu_count() or 1, metavar="N", help="[all cores]")
+    add_threshold(parser, "the directory")
     add_truncation(parser)
     add_side(parser)
     parser.add_argument("--trust_files", action="store_true", help="do not compare the checksums of --model_dir")
@@ -98,6 +100,7 @@ def main() -> None:
                           args.max_seq_length, args.batch_size, args.trust_files, args.truncate_dim or 0)
     if (sample or first) and predictor.similarity == "dot":
         runtime.warn(DOT)
+    cut = chosen_threshold(args, predictor.threshold, args.model_dir)
     if texts:
         vectors = predictor.side(chosen_side(args.side, predictor.prompts))(texts)
         if file:
@@ -111,7 +114,7 @@ def main() -> None:
     elif first:
         with atomic_file(file) if file else contextlib.nullcontext(out) as lines_out:
             for block in aligned_results(itertools.chain(first, rows),
-                                         lambda pairs: pair_cosines(predictor, pairs, alone=True)):
+                                         lambda pairs: judged(pair_cosines(predictor, pairs, alone=True), cut)):
                 lines_out.write(block)
                 lines_out.flush()
     if predictor.cut:

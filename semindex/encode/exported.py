@@ -10,7 +10,19 @@ from semindex.encode.engines import INT8, ONNX, WEIGHTS, onnx_engine, paddle_eng
 from semindex.encode.text_encoder import TextEncoder
 from semindex.encode.truncation import choose, truncate
 from semindex.errors import UserError
-from semindex.fields import check_fields, fault, file_name, list_of, object_of, one_of, read_fields, text, truth, whole
+from semindex.fields import (
+    check_fields,
+    fault,
+    file_name,
+    list_of,
+    object_of,
+    one_of,
+    read_fields,
+    real,
+    text,
+    truth,
+    whole,
+)
 from semindex.text import plain_pickle
 from semindex.text.paddlenlp_tokenizer import PaddlenlpTokenizer
 from semindex.text.prompts import Prompts
@@ -25,7 +37,7 @@ FIELDS = {
     "similarity": SIMILARITY, "dimension": whole(1, 65_536), "max_seq_length": whole(3, 8192),
     "max_position_embeddings": whole(3, 1_000_000),
     "prompts": object_of({"query": text(), "passage": text(), "query_on_both": truth()}).optional(),
-    "matryoshka_dims": list_of(whole(1, 65_536)).optional(),
+    "matryoshka_dims": list_of(whole(1, 65_536)).optional(), "threshold": real(-2, 2).or_none().optional(),
     "tokenizer": object_of({"kind": one_of("wordpiece", "tokenizer.json", "paddlenlp")}, others=True),
 }
 WORDPIECE = {
@@ -136,6 +148,7 @@ class Predictor(TextEncoder):
         self.max_seq_length = max_seq_length or content["max_seq_length"]
         if self.max_seq_length > longest:
             raise UserError(f"--max_seq_length {self.max_seq_length}: the encoder reads at most {longest} tokens")
+        self.threshold: float | None = content.get("threshold")
         similarity = similarity_of(model_dir, content)
         kept = choose(truncate_dim, content["dimension"], content.get("matryoshka_dims", []), similarity)
         tokenizer = load_tokenizer(model_dir, content, self.max_seq_length)

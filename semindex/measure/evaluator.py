@@ -21,4 +21,23 @@ class Evaluator(Protocol):
         """Name of the metric that chooses."""
 
     def __call__(self, encoder: TextEncoder) -> dict[str, float]:
-        """Return {metric: value}, in percent."""
+        """Return {metric: value}, in percent; what is not among the metrics, such as a threshold, is logged alone."""
+
+
+class SequentialEvaluator:
+    """Several evaluators, one after the other; the first one's main metric chooses.
+
+    Raises ValueError where two of them give a metric of one name.
+    """
+
+    def __init__(self, evaluators: Sequence[Evaluator]) -> None:
+        self.evaluators = list(evaluators)
+        self.metrics = [name for evaluator in evaluators for name in evaluator.metrics]
+        twice = {name for name in self.metrics if self.metrics.count(name) > 1}
+        if twice:
+            raise ValueError(f"the evaluators give {', '.join(sorted(twice))} twice")
+        self.main_metric = evaluators[0].main_metric
+
+    def __call__(self, encoder: TextEncoder) -> dict[str, float]:
+        """Return what all of them give."""
+        return {name: value for evaluator in self.evaluators for name, value in evaluator(encoder).items()}

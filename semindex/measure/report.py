@@ -21,7 +21,7 @@ class Hits:
 
 
 NEEDED = {"recall_result_file": "similar_text_pair_file", "run_file": "qrels_file", "vectors_dir": "qrels_file",
-          "reply_file": "questions_file"}
+          "reply_file": "questions_file", "score_file": "labelled_file"}
 
 
 def check(args: Namespace) -> str:
@@ -29,7 +29,13 @@ def check(args: Namespace) -> str:
     given = [name for name in NEEDED if getattr(args, name)]
     if len(given) != 1:
         raise UserError("give either --similar_text_pair and --recall_result_file, or --qrels_file and --run_file or "
-                        "--vectors_dir, or --questions_file and --reply_file")
+                        "--vectors_dir, or --questions_file and --reply_file, or --labelled_file and --score_file")
+    if args.score_file is None:
+        for flag in ("labelled_file", "threshold"):
+            if getattr(args, flag) is not None:
+                raise UserError(f"--{flag} goes with --score_file")
+    elif args.compare:
+        raise UserError("--compare does not go with --score_file: scores of pairs are no ranked lists")
     needed = NEEDED[given[0]]
     if not getattr(args, needed):
         raise UserError(f"--{given[0]} needs --{needed}")

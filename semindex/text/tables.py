@@ -123,11 +123,12 @@ def read_rows(path: str, columns: Sequence[int], skip_bad_lines: bool = False, l
         raise UserError(f"{path}: holds no line of {what} (of {number}{lines.notes()})")
 
 
-def read_table(path: str, columns: Sequence[int], skip_bad_lines: bool = False) -> tuple[list[list[str]], ReadReport]:
+def read_table(path: str, columns: Sequence[int], skip_bad_lines: bool = False,
+               what: str = "") -> tuple[list[list[str]], ReadReport]:
     """Read a whole file whose lines all have as many columns as its first one; see read_rows."""
     lines = ReadReport(path)
     rows: list[list[str]] = []
-    for number, fields in read_rows(path, columns, skip_bad_lines, lines):
+    for number, fields in read_rows(path, columns, skip_bad_lines, lines, what):
         if rows and len(fields) != len(rows[0]) and not skip_bad_lines:
             raise UserError(f"{path}:{number}: {counted(len(fields), 'column')}, but the lines before have "
                             f"{len(rows[0])}; "
@@ -180,6 +181,15 @@ def numbers(rows: list[list[str]], lines: ReadReport,
                             f"column of {good.sum()} of {len(rows)} lines is{header} or pass --skip_bad_lines")
         rows, labels = _keep(rows, lines, good.tolist()), labels[good]
     return rows, labels
+
+
+def labelled_table(path: str, skip_bad_lines: bool = False) -> tuple[list[list[str]], np.ndarray, ReadReport]:
+    """Read labelled pairs: rows of two texts, and their labels, float64 [rows]; UserError for any other file."""
+    rows, lines = read_table(path, (3,), skip_bad_lines, "text<TAB>text<TAB>label")
+    rows, labels = numbers(rows, lines, skip_bad_lines)
+    if labels is None:
+        raise UserError(f"{path}: the third column holds texts, expected text<TAB>text<TAB>label, a number")
+    return [row[:2] for row in rows], labels, lines
 
 
 def read_pairs(path: str, columns: Sequence[int] = (2, 3),

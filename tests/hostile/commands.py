@@ -99,6 +99,8 @@ TABLE = [
             "--init_from_ckpt dir:checkpoint", **TRAINED),
     Command("train_hardest_neg", f"train_hardest_neg.py {TRAIN}", **TRAINED | {"whole": "--hardest", "real": "--margin"},
             like="train_batch_neg"),
+    Command("train_labelled", f"train_labelled.py {TRAIN} --dev_set_file text:labelled_dev.csv --corpus_file text:corpus.csv --balanced"
+            .replace("train.csv", "labelled.csv"), **TRAINED | {"whole": "", "real": "--margin --scale"}, like="train_batch_neg"),
     Command("train_simcse", f"train_simcse.py {TRAIN}".replace("train.csv", "corpus.csv"),
             **TRAINED | {"whole": "", "real": "--dropout"}, like="train_batch_neg"),
     Command("train_ance", f"train_ance.py {TRAIN} --corpus_file text:corpus.csv --warmup bm25 --refresh_steps whole:2 "
@@ -127,6 +129,10 @@ TABLE = [
     Command("mine_negatives", f"mine_negatives.py {MODEL} --train_set_file text:train.csv --corpus_file text:corpus.csv "
             "--output_file out:mined.csv --report_file out:report.tsv --negatives whole:2 --rank_max whole:9 --by both",
             whole="--max_per_query --rank_min --batch_size", real="--margin --relative_margin"),
+    Command("mine_local", f"mine_negatives.py {MODEL} --train_set_file text:train.csv --corpus_file text:corpus.csv "
+            "--output_file out:mined.csv --by local --n_clusters whole:3", like="mine_negatives"),
+    Command("mine_global", "mine_negatives.py --device cpu --train_set_file text:train.csv --corpus_file text:corpus.csv "
+            "--output_file out:mined.csv --by global --distribution normal", like="mine_negatives"),
     Command("recall", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv --recall_result_dir . "
             "--recall_result_file out:result.txt --trec_run_file out:run.trec --recall_num whole:5 --index_dir outdir:index "
             "--batch_size whole:8", whole="--max_seq_length " + INDEX),
@@ -164,6 +170,8 @@ TABLE = [
             like="keyword_recall", paddle=False),
     Command("evaluate_vectors", "evaluate.py --vectors_dir dir:vectors --qrels_file text:qrels --candidates_file "
             "text:candidates.tsv --metrics mrr@10 ndcg@10 --depth whole:9", prints=True, paddle=False, like="evaluate"),
+    Command("evaluate_scores", "evaluate.py --score_file text:scores.txt --labelled_file text:labelled.csv --threshold real:0.3",
+            prints=True, paddle=False, like="evaluate"),
     Command("evaluate_trec", "evaluate.py --run_file text:run.trec --qrels_file text:qrels --metrics mrr@10 ndcg@10 "
             "--seed whole:3", prints=True, paddle=False),
     Command("predict", f"predict.py {MODEL} --text_pair_file text:dev.csv --output_file out:cosines.txt --batch_size whole:8",

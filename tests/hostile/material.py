@@ -23,6 +23,10 @@ def texts(directory):
     groups = [[frame.format(subject) for frame in FRAMES] for subject in SUBJECTS]
     write(directory / "train.csv", (f"{g[i]}\t{g[1 - i]}" for g in groups for i in (0, 1)))
     write(directory / "dev.csv", (f"{g[2]}\t{g[3]}" for g in groups))
+    for name, i, j in (("labelled.csv", 0, 1), ("labelled_dev.csv", 2, 3)):
+        write(directory / name, (f"{g[i]}\t{h[j]}\t{int(g is h)}" for g, other in zip(groups, groups[1:] + groups[:1])
+                                 for h in (g, other)))
+    write(directory / "scores.txt", (f"{0.1 * (i % 7)}" for i in range(2 * len(groups))))
     write(directory / "corpus.csv", [text for g in groups for text in (g[0], g[1], g[3])])
     write(directory / "corpus.tsv", (f"D{i}-{j}\t{g[j]}" for i, g in enumerate(groups) for j in (0, 1, 3)))
     write(directory / "queries.tsv", (f"q{i}\t{g[2]}" for i, g in enumerate(groups)))

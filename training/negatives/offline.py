@@ -1,4 +1,4 @@
-"""What mine_negatives.py puts together: pairs, a dense or keyword search or both, the file of triples."""
+"""What mine_negatives.py puts together: pairs, a search or a way to draw documents, the file of triples."""
 
 import argparse
 import contextlib
@@ -19,6 +19,7 @@ from semindex.text.corpus import Corpus
 from semindex.text.counted import counted
 from training import guide
 from training.negatives.mining import Known, Likely, MiningRules, Scores, Search, mine, report
+from training.negatives.sampling import anywhere, cluster_count, in_cluster
 from training.setup import read_samples
 
 
@@ -32,8 +33,15 @@ def dense(args: argparse.Namespace, documents: Corpus, queries: list[str]) -> Ca
 
     def make() -> tuple[Search, Scores]:
         index = build_index(vectors, IndexSettings.from_flags(args), len(queries))
-        return (lambda block: index.search(asked[block], args.rank_max),
-                lambda pairs: np.einsum("ij,ij->i", asked[pairs[:, 0]], vectors[pairs[:, 1]]))
+
+        def nearest(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return index.search(asked[block], args.rank_max)
+
+        search: Search = nearest
+        if args.by == "local":
+            count = args.n_clusters or cluster_count(len(documents))
+            search = in_cluster(vectors, asked, count, args.rank_max, args.seed, nearest)
+        return search, lambda pairs: np.einsum("ij,ij->i", asked[pairs[:, 0]], vectors[pairs[:, 1]])
 
     return make
 
@@ -65,11 +73,16 @@ def run(args: argparse.Namespace) -> None:
     samples = read_samples(args, (2,))
     documents, queries, pairs = numbered(args, samples)
     ways: dict[str, Callable[[], tuple[Search, Scores]]] = {}
-    if args.by != "bm25":
-        ways["dense"] = dense(args, documents, queries)
-    if args.by != "dense":
-        ways["bm25"] = lambda: keyword(args, documents, queries)
     places, count = {text: number for number, text in enumerate(documents)}, len(documents)
+    if args.by in ("dense", "both", "local"):
+        ways["local" if args.by == "local" else "dense"] = dense(args, documents, queries)
+    if args.by in ("bm25", "both"):
+        ways["bm25"] = lambda: keyword(args, documents, queries)
+    if args.by == "global":
+        own = dict(zip(pairs[::-1, 0].tolist(), pairs[::-1, 1].tolist()))  # the first positive of each query
+        around = np.array([places.get(query, own[number]) for number, query in enumerate(queries)], np.int64)
+        search = anywhere(count, args.rank_max, args.seed, around if args.distribution == "normal" else None)
+        ways["global"] = lambda: (search, lambda pairs: np.zeros(len(pairs), np.float32))
     groups = np.array([*range(count), *(places.get(query, count + i) for i, query in enumerate(queries))], np.int64)
     found = guide.of_corpus(args, documents, queries, groups)
     likely = found.for_mining(groups, count) if found else None
