@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> str:
         guide.check_name(args.teacher, "--teacher", "teach nothing")
         teaching, teaching_tokenizer, identity = guide.load(args.teacher, "--teacher", args.trust_files)
         teaching.settings.truncate_dim = 0
+        student.check(args, teaching)
         differ = teaching.settings.prompts.differ
     sides = (args.side or "both") if differ or model and model.settings.prompts.differ else ""
     texts = Texts.of(samples, sides, bool(SCORES & set(args.loss)))

@@ -24,28 +24,37 @@ def dropout_rate(args: argparse.Namespace) -> float:
     return next(rate for rate in (args.head_dropout, args.dropout, 0.0) if rate is not None)
 
 
+def check(args: argparse.Namespace, teacher: SemanticIndex) -> None:
+    """Raise UserError where the flags ask for a student that cannot be made of the teacher: before it encodes."""
+    if not args.layers:
+        return
+    flags = {name: value for name, value in vars(args).items() if name not in OWN}
+    settings, config = copy.deepcopy(teacher.settings), teacher.ptm.config
+    flag_checks.check_flags(flags, settings, args.teacher)
+    settings.max_seq_length = args.max_seq_length or settings.max_seq_length
+    flag_checks.check_lengths(settings, flags, config)
+    if args.layers > config.num_hidden_layers:
+        raise UserError(f"--layers {args.layers}: the teacher has {counted(config.num_hidden_layers, 'layer')}")
+    width, own = args.output_emb_size or settings.output_emb_size, settings.output_emb_size
+    if width != own and (own or settings.similarity == "dot"):
+        raise UserError(f"--output_emb_size {width}: the teacher has a linear layer of its own, {own} wide, which the "
+                        "student keeps; leave the flag out")
+    if width > teacher.width:
+        raise UserError(f"--output_emb_size {width}: the teacher's vectors have {teacher.width} numbers")
+
+
 def of_layers(args: argparse.Namespace, teacher: SemanticIndex, tokenizer: TextTokenizer,
               basis_of: Callable[[int], np.ndarray]) -> tuple[SemanticIndex, TextTokenizer]:
     """Return a student of --layers of the teacher's layers, with its prompts, pooling, linear layer and lengths.
 
     basis_of: from a width to the PCA's directions, for --output_emb_size of a teacher without a linear layer: the
     student's is then that basis, so that it starts from the teacher's reduced vectors. Changes the teacher's
-    configuration, which is of no use afterwards.
+    configuration, which is of no use afterwards. See check for what the flags may say.
     """
-    flags = {name: value for name, value in vars(args).items() if name not in OWN}
-    settings = copy.deepcopy(teacher.settings)
-    flag_checks.check_flags(flags, settings, args.teacher)
-    if args.max_seq_length is not None:
-        settings.max_seq_length = args.max_seq_length
-    config = teacher.ptm.config
-    flag_checks.check_lengths(settings, flags, config)
+    settings, config = copy.deepcopy(teacher.settings), teacher.ptm.config
+    settings.max_seq_length = args.max_seq_length or settings.max_seq_length
     there, width = config.num_hidden_layers, args.output_emb_size or settings.output_emb_size
     reduced = width != settings.output_emb_size
-    if reduced and (settings.output_emb_size or settings.similarity == "dot"):
-        raise UserError(f"--output_emb_size {width}: the teacher has a linear layer of its own, "
-                        f"{settings.output_emb_size} wide, which the student keeps; leave the flag out")
-    if width > teacher.width:
-        raise UserError(f"--output_emb_size {width}: the teacher's vectors have {teacher.width} numbers")
     settings.output_emb_size = width
     settings.projection_bias = settings.projection_bias and not reduced
     if args.dropout is not None:

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -197,7 +198,7 @@ def _write(path: str, encoder: TextEncoder, texts: Texts, identity: str, teacher
 
     def keep() -> None:
         with locked(path, "--vectors_dir"), atomic_directory(path, KIND) as partial:
-            os.replace(file.partial, os.path.join(partial, FILE))
+            shutil.move(file.partial, os.path.join(partial, FILE))  # which may be on another file system
             manifest.write(partial, KIND, {"teacher": identity, "texts": texts.fingerprint,
                                            "sides": "differ" if prompts.differ else "alike"})
         file.remove()
