@@ -1,6 +1,7 @@
 """What train_distill.py puts together: the teacher's vectors, once; the student; the loss that compares the two."""
 
 import argparse
+import os
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from models.heads.distill import Distill
 from models.semantic_index import SemanticIndex
 from semindex import runtime
 from semindex.errors import UserError
+from semindex.roles import check_kept
 from semindex.text.counted import counted
 from semindex.text.ragged import Ragged
 from semindex.text.tokenizer import TextTokenizer
@@ -89,6 +91,8 @@ def run(args: argparse.Namespace) -> str:
         identity, differ = kept["teacher"], kept["sides"] == "differ"
     else:
         guide.check_name(args.teacher, "--teacher", "teach nothing")
+        if args.layers and os.path.exists(args.teacher):
+            check_kept(args.teacher, "--teacher")
         teaching, teaching_tokenizer, identity = guide.load(args.teacher, "--teacher", args.trust_files)
         teaching.settings.truncate_dim = 0
         student.check(args, teaching)
