@@ -15,7 +15,7 @@ from semindex.roles import check_kept
 from semindex.text.counted import counted
 from semindex.text.ragged import Ragged
 from semindex.text.tokenizer import TextTokenizer
-from training import guide, setup, student, teacher
+from training import guide, setup, static_student, student, teacher
 from training.checkpoints import Checkpoints
 from training.teacher import Spread, Targets, Texts
 from training.trainer import Trainer, train
@@ -33,9 +33,11 @@ def check(args: argparse.Namespace, columns: int) -> None:
     if "margin_mse" in args.loss and columns == 1:
         raise UserError(f"--loss margin_mse: {args.train_set_file} holds texts alone; it wants lines of "
                         "query<TAB>positive or query<TAB>positive<TAB>negative; mse, cosine and kl take texts alone")
-    if args.layers and (args.init_from_ckpt or args.model_name_or_path):
-        raise UserError("--layers takes the student from the teacher; leave it out, or --init_from_ckpt and "
-                        "--model_name_or_path")
+    if args.layers and args.static:
+        raise UserError("--layers and --static: give one of them")
+    if (args.layers or args.static) and (args.init_from_ckpt or args.model_name_or_path):
+        raise UserError("--layers and --static take the student from the teacher; leave them out, or --init_from_ckpt "
+                        "and --model_name_or_path")
 
 
 class Watch:
@@ -84,28 +86,36 @@ def run(args: argparse.Namespace) -> str:
     identity, differ = "", False
     if latest:
         model, tokenizer = student.saved(args, latest)
-    elif not args.layers:
+    elif not (args.layers or args.static):
         model, tokenizer = setup.encoder(args, (text for row in samples for text in row), Distill.name)
     if latest and kept and not runtime.on_rank_0(lambda: guide.is_there(args.teacher)):
         runtime.say(f"--teacher {args.teacher}: is not there; {teacher.directory(args)} has its vectors")
         identity, differ = kept["teacher"], kept["sides"] == "differ"
     else:
         guide.check_name(args.teacher, "--teacher", "teach nothing")
-        if args.layers and os.path.exists(args.teacher):
+        if (args.layers or args.static) and os.path.exists(args.teacher):
             check_kept(args.teacher, "--teacher")
         teaching, teaching_tokenizer, identity = guide.load(args.teacher, "--teacher", args.trust_files)
         teaching.settings.truncate_dim = 0
-        student.check(args, teaching)
+        if args.static:
+            static_student.check(args, teaching)
+        elif args.layers:
+            student.check(args, teaching)
         differ = teaching.settings.prompts.differ
     sides = (args.side or "both") if differ or model and model.settings.prompts.differ else ""
     texts = Texts.of(samples, sides, bool(SCORES & set(args.loss)))
     vectors, key = teacher.vectors_of(args, texts, identity, teaching, teaching_tokenizer)
     if model is None or tokenizer is None:
         assert teaching is not None and teaching_tokenizer is not None
-        model, tokenizer = student.of_layers(args, teaching, teaching_tokenizer, lambda width: basis(vectors, width))
+        if args.static:
+            model, tokenizer = static_student.of_vocabulary(args, teaching, teaching_tokenizer, [
+                *texts.queries, *texts.passages], basis(vectors, args.static))
+        else:
+            model, tokenizer = student.of_layers(args, teaching, teaching_tokenizer,
+                                                 lambda width: basis(vectors, width))
     del teaching, teaching_tokenizer
     targets = targets_of(vectors, texts, key, model)
-    if not latest and not args.layers and student.is_new(args):
+    if not latest and student.is_new(args):
         student.fit_projection(model, vectors.shape[1], lambda width: basis(vectors, width))
     tokens = texts.tokens(tokenizer, model.settings.prompts)
     model.set_head(Distill.name)

@@ -219,15 +219,15 @@ def make(args: argparse.Namespace, fetch: Callable[[np.ndarray], list[str]], num
         vectors = encode(encoder.side(side), _Some(fetch, rows), "guide: encode")
         place = np.full(numbers, -1, np.int64)
         place[rows] = np.arange(len(rows))
-        found[side] = Vectors(_shared(vectors, len(rows)) if everywhere else vectors, place)
+        found[side] = Vectors(shared_rows(vectors, len(rows)) if everywhere else vectors, place)
     runtime.say(f"guide {args.guide_model}: {counted(sum(map(len, sides.values())), 'text')} encoded "
                 f"({time.perf_counter() - began:.1f} s)")
     return Guide(args.guide_model, identity[:16], Rule(args.guide_margin or 0.0, args.guide_relative_margin),
                  found["query"], found.get("passage", found["query"]), symmetric, alone)
 
 
-def _shared(vectors: np.ndarray, count: int) -> np.ndarray:
-    """Return rank 0's vectors on every rank, float32 [count, width]."""
+def shared_rows(vectors: np.ndarray, count: int) -> np.ndarray:
+    """Return rank 0's vectors, float32 [count, width], on every rank."""
     if runtime.world_size() == 1:
         return vectors
     parts = [runtime.share(vectors[start : start + SHARE]) for start in range(0, count, SHARE)]

@@ -26,8 +26,6 @@ def dropout_rate(args: argparse.Namespace) -> float:
 
 def check(args: argparse.Namespace, teacher: SemanticIndex) -> None:
     """Raise UserError where the flags ask for a student that cannot be made of the teacher: before it encodes."""
-    if not args.layers:
-        return
     flags = {name: value for name, value in vars(args).items() if name not in OWN}
     settings, config = copy.deepcopy(teacher.settings), teacher.ptm.config
     flag_checks.check_flags(flags, settings, args.teacher)
@@ -83,7 +81,8 @@ def saved(args: argparse.Namespace, checkpoint: str) -> tuple[SemanticIndex, Tex
 def is_new(args: argparse.Namespace) -> bool:
     """Tell whether the linear layer of another student, if any, was made just now, from random numbers."""
     name = args.model_name_or_path or ""
-    return not args.init_from_ckpt and (args.output_emb_size is not None or scratch.claims(name))
+    of_teacher = args.layers or args.static or args.init_from_ckpt
+    return not of_teacher and (args.output_emb_size is not None or scratch.claims(name))
 
 
 def fit_projection(student: SemanticIndex, width: int, basis_of: Callable[[int], np.ndarray]) -> None:
