@@ -42,16 +42,28 @@ class Guide(Protocol):
         """Return the known false negatives of a batch and its own, bool [samples, candidates], see Neighbours.mask."""
 
 
+class Labels(Protocol):
+    """Labels that are made as a batch asks for them, such as a teacher's vectors.
+
+    identity: what a resumed run must find equal.
+    """
+
+    identity: str
+
+    def __getitem__(self, samples: np.ndarray) -> np.ndarray:
+        """Return the labels of some samples, float32 [samples, ...]."""
+
+
 class TrainingSet:
     """Samples of one to three texts, tokenised once, dealt into batches by seed and epoch.
 
-    A sample of one text stands in its batch twice, as two columns: SimCSE's two views.
+    A sample of one text stands in its batch twice, as two columns: SimCSE's two views; once where views is 1.
 
     rows: int64 [samples, columns], which distinct text stands where. tokens: of the distinct texts. as_queries: where
     queries have a prompt of their own, `tokens` has all texts once more as queries, from this place on. positives:
     which texts are known to mean the same. labels: float32 [samples] or [samples, ...], a number or a teacher's scores
-    each. balanced: whether a batch has as many samples with a label above 0 as others; an epoch then has each sample of
-    the larger kind once, and the smaller kind as often as that takes. guide: see mask.
+    each; or Labels. balanced: whether a batch has as many samples with a label above 0 as others; an epoch then has
+    each sample of the larger kind once, and the smaller kind as often as that takes. guide: see mask.
     Every process makes the same batches of batch_size * world samples and takes its own part of each, so that
     N processes see what one process with the joined batch sees. What follows a position in an epoch depends
     on nothing that came before it, so that a run can continue from anywhere.
@@ -59,8 +71,9 @@ class TrainingSet:
 
     def __init__(self, rows: np.ndarray, tokens: Ragged, positives: "Neighbours", batch_size: int, seed: int = 0,
                  rank: int = 0, world: int = 1, pad_id: int = 0, no_duplicates: bool = False, chunk: int = 64,
-                 labels: np.ndarray | None = None, as_queries: int = 0, balanced: bool = False) -> None:
-        self.as_queries, self.balanced = as_queries, balanced
+                 labels: np.ndarray | Labels | None = None, as_queries: int = 0, balanced: bool = False,
+                 views: int = 2) -> None:
+        self.as_queries, self.balanced, self.views = as_queries, balanced, views
         self.rows, self.tokens, self.positives, self.labels = rows, tokens, positives, labels
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.pad_id, self.no_duplicates, self.chunk = pad_id, no_duplicates, chunk
@@ -89,7 +102,7 @@ class TrainingSet:
     @property
     def columns(self) -> int:
         """Columns of a batch."""
-        return max(2, self.rows.shape[1])
+        return self.views if self.rows.shape[1] == 1 else self.rows.shape[1]
 
     @property
     def joined_batch(self) -> int:
@@ -103,7 +116,7 @@ class TrainingSet:
         """
         rng = np.random.default_rng([self.seed, epoch])
         if self.balanced:
-            assert self.labels is not None
+            assert isinstance(self.labels, np.ndarray)
             batches = deal_balanced(self.labels > 0, self.joined_batch, rng)
             return [batch for batch in batches if len(batch) >= 2 * self.world]
         order = rng.permutation(len(self.rows))
@@ -115,7 +128,8 @@ class TrainingSet:
 
     def batch(self, samples: np.ndarray) -> Batch:
         """Make the batch of some samples, this process's part of it tokenised and padded."""
-        batch = self._batch(self.rows[samples].T if self.rows.shape[1] > 1 else self.rows[samples].T.repeat(2, 0))
+        ids = self.rows[samples].T
+        batch = self._batch(ids if len(ids) > 1 else ids.repeat(self.views, 0))
         if self.labels is not None:
             batch.labels = self.labels[samples]
         return batch
@@ -142,9 +156,12 @@ class TrainingSet:
     def fingerprint(self) -> str:
         """Return a SHA-256 over the samples as token ids."""
         digest = hashlib.sha256()
-        labels = () if self.labels is None else (self.labels,)
-        for values in (self.rows, self.tokens.starts, self.tokens.flat, *labels):
+        for values in (self.rows, self.tokens.starts, self.tokens.flat):
             digest.update(np.ascontiguousarray(values).tobytes())
+        if isinstance(self.labels, np.ndarray):
+            digest.update(np.ascontiguousarray(self.labels).tobytes())
+        elif self.labels is not None:
+            digest.update(self.labels.identity.encode())
         return digest.hexdigest()
 
     def shared_texts(self) -> int:

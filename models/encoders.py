@@ -3,16 +3,19 @@
 import importlib.util
 import tempfile
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import paddle
 
 from models.graphs import write_graph, write_int8, write_onnx
 from models.semantic_index import SemanticIndex
+from models.static_encoder import StaticModel
 from semindex import runtime
 from semindex.encode.engines import INT8, ONNX, onnx_engine, paddle_engine
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
+from semindex.text.ragged import Ragged
 from semindex.text.tokenizer import TextTokenizer
 
 ENGINES = ("auto", "dynamic", "static", "onnx", "int8")
@@ -22,23 +25,46 @@ WORTH_AN_EXPORT = 10_000
 _TURN = threading.Lock()
 
 
+class _Bags(TextEncoder):
+    """A static encoder's: the means of the pieces' vectors as one sparse product, nothing a token."""
+
+    def __init__(self, model: SemanticIndex, tokenizer: TextTokenizer) -> None:
+        super().__init__(lambda rows: run_eval(model, lambda: model.finish(paddle.to_tensor(rows))), tokenizer,
+                         model.dimension, similarity=model.settings.similarity, prompts=model.settings.prompts)
+        self.table = model.ptm.table.numpy()
+
+    def of_tokens(self, tokens: Ragged) -> np.ndarray:
+        """Return the vectors of texts that are token ids already."""
+        from scipy.sparse import csr_array
+
+        inside = (tokens.flat != self.tokenizer.pad_id).astype(np.float32)
+        bags = csr_array((inside, tokens.flat, tokens.starts), shape=(len(tokens), len(self.table)))
+        counts = np.maximum(np.asarray(bags.sum(axis=1), np.float32), 1e-9)
+        return self.run(np.asarray(bags @ self.table, np.float32) / counts[:, None])
+
+
+def run_eval(model: SemanticIndex, work: Callable[[], paddle.Tensor]) -> np.ndarray:
+    """Return what a model gives with dropout off; threads take turns."""
+    with _TURN:
+        training = model.training
+        model.eval()
+        try:
+            with paddle.no_grad():
+                return np.asarray(work().numpy(), np.float32)
+        finally:
+            if training:
+                model.train()
+
+
 def dynamic(model: SemanticIndex, tokenizer: TextTokenizer, batch_size: int | None = None) -> TextEncoder:
     """Return an encoder that runs the model as it is, dropout off; batch_size: see TextEncoder.
 
     Threads may share it, and the model: they take turns.
     """
-    def run(ids: np.ndarray) -> np.ndarray:
-        with _TURN:
-            training = model.training
-            model.eval()
-            try:
-                with paddle.no_grad():
-                    return model(paddle.to_tensor(ids)).numpy()
-            finally:
-                if training:
-                    model.train()
-
-    return TextEncoder(run, tokenizer, model.dimension, batch_size, similarity=model.settings.similarity,
+    if isinstance(model.ptm, StaticModel) and model.settings.pooling == "mean":
+        return _Bags(model, tokenizer)
+    return TextEncoder(lambda ids: run_eval(model, lambda: model(paddle.to_tensor(ids))), tokenizer,
+                       model.dimension, batch_size, similarity=model.settings.similarity,
                        prompts=model.settings.prompts)
 
 
@@ -50,7 +76,8 @@ def fast_encoder(model: SemanticIndex, tokenizer: TextTokenizer, engine: str, te
     Raises UserError where an engine that was named is not installed.
     """
     if engine == "auto":
-        engine = "dynamic" if not runtime.on_cpu() or texts < WORTH_AN_EXPORT else "onnx" if _has_onnx() else "static"
+        little = isinstance(model.ptm, StaticModel) or texts < WORTH_AN_EXPORT
+        engine = "dynamic" if little or not runtime.on_cpu() else "onnx" if _has_onnx() else "static"
     if engine == "dynamic":
         return dynamic(model, tokenizer, batch_size), engine
     if not runtime.on_cpu():

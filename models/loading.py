@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import paddle
@@ -14,6 +15,7 @@ from paddle import nn
 from models import flag_checks, weights
 from models.semantic_index import SemanticIndex
 from models.settings import FORMAT_OF_EPSILON, MAX_SEQ_LENGTH, SETTINGS, EncoderSettings, read_settings, write_settings
+from models.static_encoder import StaticModel, read_static
 from models.weights import huggingface, sentence_transformers
 from models.weights.configuration import CONFIG, longest_text, read_config
 from models.weights.paddlenlp import quiet
@@ -121,13 +123,13 @@ def check_files(directory: str, trust: bool = False) -> None:
         warn(f"{directory}: from before there were checksums, its files are not checked")
 
 
-def _make(auto_model: Any, config: Any, directory: str) -> Any:
+def _make(auto_model: Any, config: Any, where: str) -> Any:
     """Return the encoder of a configuration; whatever paddlenlp raises becomes one line."""
     try:
         return auto_model.from_config(config)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{os.path.join(directory, CONFIG)}: no encoder can be made of it "
+        raise UserError(f"{os.path.join(where, CONFIG)}: no encoder can be made of it "
                         f"({type(error).__name__}: {reason:.200})") from None
 
 
@@ -158,12 +160,14 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
         model, tokenizer = create(name, flags, head_dropout=head_dropout)
     else:
         flag_checks.check_flags(flags, settings, directory)
-        read_config(directory, file)
-        path = os.path.abspath(directory)
-        try:
-            config = AutoConfig.from_pretrained(path)
-        except Exception as error:
-            raise UserError(_incomplete(directory, error)) from None
+        config: Any = read_static(directory, file)
+        make = StaticModel if config else partial(_make, AutoModel, where=directory)
+        if config is None:
+            read_config(directory, file)
+            try:
+                config = AutoConfig.from_pretrained(os.path.abspath(directory))
+            except Exception as error:
+                raise UserError(_incomplete(directory, error)) from None
         if settings.format < FORMAT_OF_EPSILON and type(config).__name__ == "ErnieConfig":
             config.layer_norm_eps = 1e-12
         flag_checks.check_shape(name, config, settings, directory)
@@ -173,7 +177,7 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
             if flags.get(key) is not None:
                 setattr(settings, key, flags[key])
         flag_checks.check_lengths(settings, flags, config)
-        model = SemanticIndex(_make(AutoModel, config, directory), settings, head_dropout)
+        model = SemanticIndex(make(config), settings, head_dropout)
         flag_checks.check_truncation(model)
         tokenizer = _checkpoint_tokenizer(directory, settings.max_seq_length)
     load_weights(model, file)

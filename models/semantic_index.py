@@ -9,7 +9,7 @@ from semindex.errors import UserError
 
 # Encoders that take (input_ids, token_type_ids) and find the padding by themselves. In paddlenlp others take an
 # attention mask or positions in the second place, and would give vectors that depend on the batch.
-READS_PADDING = ("BertModel", "ErnieModel", "RobertaModel", "ElectraModel", "RoFormerModel")
+READS_PADDING = ("BertModel", "ErnieModel", "RobertaModel", "ElectraModel", "RoFormerModel", "StaticModel")
 
 
 def _follow_epsilon(ptm: nn.Layer) -> None:
@@ -112,7 +112,10 @@ class SemanticIndex(nn.Layer):
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Return the vectors, see the class."""
-        vectors = self.pool(input_ids, token_type_ids)
+        return self.finish(self.pool(input_ids, token_type_ids))
+
+    def finish(self, vectors: Tensor) -> Tensor:
+        """Return the vectors of the pooled output."""
         if self.emb_reduce_linear is not None:
             vectors = self.emb_reduce_linear(vectors)
         if self.activation is not None:

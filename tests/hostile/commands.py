@@ -103,6 +103,9 @@ TABLE = [
             .replace("train.csv", "labelled.csv"), **TRAINED | {"whole": "", "real": "--margin --scale"}, like="train_batch_neg"),
     Command("train_simcse", f"train_simcse.py {TRAIN}".replace("train.csv", "corpus.csv"),
             **TRAINED | {"whole": "", "real": "--dropout"}, like="train_batch_neg"),
+    Command("train_distill", "train_distill.py --device cpu --teacher dir:checkpoint --layers whole:1 --train_set_file text:corpus.csv "
+            "--batch_size whole:8 --max_steps 3 --save_dir outdir:save --vectors_dir outdir:vectors --loss mse kl",
+            **TRAINED | {"whole": "--max_seq_length", "real": "--temperature --loss_weights"}, like="train_batch_neg"),
     Command("train_ance", f"train_ance.py {TRAIN} --corpus_file text:corpus.csv --warmup bm25 --refresh_steps whole:2 "
             "--topk_training whole:10 --negative_sample whole:3 --data_dir outdir:data --ann_dir outdir:ann",
             **TRAINED | {"whole": "--train_negatives --rank_min --max_query_length --max_chunks",

@@ -1,0 +1,260 @@
+"""Distillation: losses, the teacher's vectors, students."""
+
+import json
+import os
+import re
+import shutil
+import signal
+
+import forked
+import numpy as np
+import paddle
+import pytest
+from conftest import ROOT, TRAIN, fail, launch, run, succeed
+from reference.make_distill import TEMPERATURE, WIDTH, vectors
+
+from data import Neighbours, TrainingSet
+from models import loading
+from models.encoders import dynamic
+from models.heads.distill import Distill
+from models.heads.matryoshka import Matryoshka
+from semindex.text.prompts import Prompts
+from training import teacher
+from training.teacher import Spread, Targets, Texts
+
+REFERENCE = json.loads((ROOT / "tests" / "reference" / "distill.json").read_text(encoding="utf-8"))
+DISTIL = ["train_distill.py", "--device", "cpu", "--batch_size", 8, "--log_steps", 1]
+
+
+def computed(head, columns, **options):
+    """Return the loss and the student's gradient, float64 [columns, samples, width], of the reference's vectors."""
+    student = [paddle.to_tensor(column.astype(np.float32)) for column in vectors(columns, 1)]
+    for column in student:
+        column.stop_gradient = False
+    loss = head(student, labels=paddle.to_tensor(vectors(columns, 2).swapaxes(0, 1).astype(np.float32)), **options)
+    loss.backward()
+    return float(loss), np.array([column.grad.numpy() for column in student])
+
+
+# What ours is of theirs: theirs is the mean over numbers too; theirs is times the squared temperature.
+@pytest.mark.parametrize(("name", "columns", "factor"), [("mse", 1, WIDTH), ("kl", 3, TEMPERATURE**-2), ("margin_mse", 4, 1)])
+def test_losses_are_sentence_transformers(name, columns, factor):
+    wanted = REFERENCE[name]
+    loss, gradient = computed(Distill([name], TEMPERATURE), columns)
+    assert loss == pytest.approx(factor * wanted["loss"], abs=1e-5)
+    np.testing.assert_allclose(gradient, factor * np.array(wanted["gradient"]), atol=2e-5)
+
+
+def test_losses_by_hand():
+    """Of two texts, of pairs with in-batch negatives, and the weighted sum."""
+    student, wanted = vectors(1, 1)[0], vectors(1, 2)[0]
+    losses = {name: computed(Distill([name], 0.2), 1)[0] for name in ("mse", "cosine", "kl")}
+    assert losses["mse"] == pytest.approx(((student - wanted) ** 2).sum(1).mean(), abs=1e-5)
+    assert losses["cosine"] == pytest.approx((1 - (student * wanted).sum(1)).mean(), abs=1e-5)
+    terms = []
+    for row in range(len(student)):  # every text against the others, itself left out
+        others = np.arange(len(student)) != row
+        p, q = (np.exp(side[others] @ side[row] / 0.2) for side in (wanted, student))
+        p, q = p / p.sum(), q / q.sum()
+        terms.append((p * np.log(p / q)).sum())
+    assert losses["kl"] == pytest.approx(np.mean(terms), abs=1e-5)
+    assert computed(Distill(["mse", "kl"], 0.2, [2, 0.5]), 1)[0] == pytest.approx(
+        2 * losses["mse"] + 0.5 * losses["kl"], abs=1e-5)
+    scores = [side[0] @ side[1].T for side in (vectors(2, 1), vectors(2, 2))]
+    gaps = np.diag(scores[0])[:, None] - scores[0] - (np.diag(scores[1])[:, None] - scores[1])
+    samples = len(gaps)
+    assert computed(Distill(["margin_mse"]), 2)[0] == pytest.approx((gaps**2).sum() / (samples * (samples - 1)), abs=1e-5)
+
+
+def test_losses_of_a_student_that_is_the_teacher_are_0():
+    for columns in (1, 2, 3):
+        same = [paddle.to_tensor(column.astype(np.float32)) for column in vectors(columns, 3)]
+        names = ["mse", "cosine", "kl"] + ["margin_mse"] * (columns > 1)
+        assert float(Distill(names)(same, labels=paddle.stack(same, axis=1))) == pytest.approx(0, abs=1e-6)
+
+
+def test_shorter_student_vectors_learn_the_first_numbers():
+    """With --matryoshka_dims each width learns the teacher's first numbers, made a unit vector; kl all of its scores."""
+    wanted, student = vectors(1, 2)[0], vectors(1, 1)[0]
+    cut = [side[:, :4] / np.linalg.norm(side[:, :4], axis=1, keepdims=True) for side in (student, wanted)]
+    both = [((student - wanted) ** 2).sum(1).mean(), ((cut[0] - cut[1]) ** 2).sum(1).mean()]
+    assert computed(Matryoshka(Distill(), [4]), 1)[0] == pytest.approx(np.mean(both), abs=1e-5)
+
+
+def test_what_losses_do_not_take():
+    for names, weights in ((["mae"], None), (["mse", "mse"], None), ([], None), (["mse"], [1, 2])):
+        with pytest.raises(ValueError):
+            Distill(names, weights=weights)
+    with pytest.raises(ValueError, match="margin_mse needs"):
+        computed(Distill(["margin_mse"]), 1)
+
+
+def test_principal_directions_keep_inner_products_best():
+    """Against numpy's SVD: the same subspace, the same share, and no other product of rank k is nearer."""
+    rng = np.random.default_rng(0)
+    rows = (rng.standard_normal([300, 10]) * np.geomspace(3, 0.1, 10) + 1).astype(np.float32)
+    basis, share = teacher.principal_directions(rows, 4)
+    _, values, directions = np.linalg.svd(rows.astype(np.float64), full_matrices=False)
+    np.testing.assert_allclose(basis @ basis.T, directions[:4].T @ directions[:4], atol=1e-5)
+    assert share == pytest.approx((values[:4] ** 2).sum() / (values**2).sum(), abs=1e-6)
+    assert (basis[np.abs(basis).argmax(0), np.arange(4)] > 0).all()
+    error = np.linalg.norm(rows @ rows.T - (rows @ basis) @ (rows @ basis).T)
+    assert error == pytest.approx(np.sqrt((values[4:] ** 4).sum()), rel=1e-3)
+
+
+def test_targets():
+    rows, numbers = vectors(1, 2)[0].astype(np.float32), np.array([[0, 1], [2, 3]])
+    np.testing.assert_array_equal(Targets(rows, numbers, "key")[np.array([1])], rows[[[2, 3]]])
+    basis, _ = teacher.principal_directions(rows, 3)
+    found = Targets(rows, numbers, "key", basis)[np.array([1, 0])]
+    assert found.shape == (2, 2, 3)
+    wanted = rows[[2, 3]] @ basis
+    np.testing.assert_allclose(found[0], wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=1e-6)
+
+
+def test_texts_have_their_sides():
+    pairs = [["a", "b"], ["b", "c"], ["a", "c"]]
+    alike = Texts.of(pairs, "", True)
+    assert alike.queries == ["a", "b", "c"] and alike.rows.tolist() == [[0, 1], [1, 2], [0, 2]]
+    differ = Texts.of(pairs, "both", True)
+    assert (differ.queries, differ.passages) == (["a", "b"], ["b", "c"]) and differ.rows.tolist() == [[0, 2], [1, 3], [0, 3]]
+    assert Texts.of(pairs, "both", False).rows.tolist() == [[0], [1], [2], [3]]
+    alone = [["a"], ["b"], ["a"]]
+    assert Texts.of(alone, "passage", False).passages == ["a", "b"]
+    both = Texts.of(alone, "both", True)
+    assert (both.queries, both.passages, both.rows.tolist()) == (["a", "b"], ["a", "b"], [[0], [1], [2], [3]])
+    assert len({texts.fingerprint for texts in (alike, differ, both)}) == 3
+
+    class Letters:
+        def prompted(self, prompt):
+            return lambda texts: teacher.Ragged(np.array([ord(c) for text in texts for c in prompt + text], np.int32),
+                                                np.cumsum([0, *(len(prompt + text) for text in texts)]))
+
+    tokens = both.tokens(Letters(), Prompts("q", "p"))
+    assert "".join(map(chr, tokens.flat)) == "qaqbpapb"
+
+
+def test_spread_and_collapse():
+    rng = np.random.default_rng(0)
+    wide = rng.standard_normal([200, 32])
+    spread = Spread.of(wide)
+    assert abs(spread.cosine) < 0.02 and 28 < spread.rank < 32
+    line = np.outer(rng.standard_normal(200), wide[0])
+    assert Spread.of(line).rank == pytest.approx(1, abs=1e-6)
+    near = Spread.of(wide * 0.01 + wide[0])
+    assert near.cosine > 0.99
+    assert near.collapsed(spread) and Spread.of(line).collapsed(spread) and not spread.collapsed(spread)
+
+
+def test_samples_of_one_text_stand_once():
+    rows = np.arange(6)[:, None]
+    tokens = teacher.Ragged(np.arange(12, dtype=np.int32), np.arange(0, 13, 2))
+    data = TrainingSet(rows, tokens, Neighbours(np.empty([0, 2], np.int64), 6), 4, views=1,
+                       labels=Targets(np.eye(6, dtype=np.float32), rows, "key"))
+    batch = data.batch(np.array([3, 1]))
+    assert data.columns == 1 and batch.ids.tolist() == [[3, 1]] and batch.labels.argmax(2).tolist() == [[3], [1]]
+    assert data.fingerprint() != TrainingSet(rows, tokens, data.positives, 4, views=1,
+                                             labels=Targets(np.eye(6, dtype=np.float32), rows, "other")).fingerprint()
+
+
+@pytest.fixture(scope="module")
+def large(toy):
+    """A teacher of two layers."""
+    command = ["scratch-2x32" if word == "scratch-1x32" else word for word in TRAIN]
+    succeed(*command, "--train_set_file", toy / "train.csv", "--save_dir", toy / "large", "--max_steps", 30,
+            "--epochs", 99, "--learning_rate", "5e-3")
+    return toy / "large" / "latest"
+
+
+def losses(output):
+    return [float(line.split("loss: ")[1].split(",")[0]) for line in output.splitlines() if "loss: " in line]
+
+
+@pytest.mark.slow
+def test_a_student_of_all_layers_is_the_teacher(large, toy, tmp_path):
+    """The loss is 0 from the first step on; with a narrower linear layer it starts at the teacher's reduced vectors."""
+    out = succeed(*DISTIL, "--teacher", large, "--layers", 2, "--train_set_file", toy / "corpus.csv", "--save_dir",
+                  tmp_path / "same", "--max_steps", 1)
+    assert losses(out) == [pytest.approx(0, abs=2e-5)]
+    out = succeed(*DISTIL, "--teacher", large, "--layers", 2, "--train_set_file", toy / "train.csv", "--save_dir",
+                  tmp_path / "pairs", "--max_steps", 1, "--loss", "mse", "kl", "margin_mse", "cosine")
+    assert losses(out) == [pytest.approx(0, abs=2e-5)]
+    texts = (toy / "corpus.csv").read_text(encoding="utf-8").split("\n")[:5]
+    found = [dynamic(*loading.load(str(path), {}))(texts) for path in (large, tmp_path / "same" / "latest")]
+    np.testing.assert_allclose(found[0], found[1], atol=0.02)  # of one step of about no gradient
+
+
+@pytest.mark.slow
+def test_distilling_resuming_and_what_is_refused(large, toy, tmp_path):
+    """An interrupted run ends as the undisturbed one, without the teacher; other teachers and texts are refused."""
+    gone = shutil.copytree(large.resolve(), tmp_path / "teacher")
+    texts = ["--train_set_file", toy / "corpus.csv"]
+    flags = [*DISTIL, "--layers", 1, *texts, "--learning_rate", "2e-3", "--dropout", 0.1]
+    dev = ["--dev_set_file", toy / "dev.csv", "--corpus_file", toy / "corpus.csv", "--eval_steps", 10]
+    out = succeed(*flags, *dev, "--teacher", gone, "--save_dir", tmp_path / "whole", "--max_steps", 20, "--epochs", 9)
+    assert "layers 2 of 2" in out and "recall@10=" in out
+    assert float(re.search(r"mean cosine with the teacher ([\d.]+)", out)[1]) > 0.97, out
+    kept = ["--vectors_dir", tmp_path / "vectors"]
+    cut = [*flags, *kept, "--teacher", gone, "--save_dir", tmp_path / "cut", "--epochs", 9, "--max_steps", 20, "--save_steps", 5]
+    shutil.copytree(tmp_path / "whole" / "teacher", tmp_path / "vectors")
+    interrupt(cut, "saved .*model_5$")
+    shutil.rmtree(gone)
+    out = succeed(*cut, "--resume")
+    assert "is not there" in out and "used again" in out and "resumed from" in out
+    for name, value in weights(tmp_path / "whole" / "model_20").items():
+        np.testing.assert_allclose(weights(tmp_path / "cut" / "model_20")[name], value, atol=1e-6)
+    assert "no such checkpoint" in fail(*flags, *kept, "--teacher", gone, "--save_dir", tmp_path / "new")
+    error = fail(*flags, *kept, "--teacher", tmp_path / "cut" / "latest", "--save_dir", tmp_path / "new")
+    assert "vectors of another teacher" in error
+    error = fail(*DISTIL, *kept, "--teacher", large, "--layers", 1, "--train_set_file", toy / "dev.csv", "--save_dir", tmp_path / "new")
+    assert "vectors of other texts" in error and not (tmp_path / "new").exists()
+    succeed("recall.py", "--device", "cpu", "--params_path", tmp_path / "cut" / "latest", "--corpus_file", toy / "corpus.csv",
+            "--similar_text_pair", toy / "dev.csv", "--recall_result_dir", tmp_path)
+
+
+def interrupt(command, line):
+    """Run a script until it prints a line, then send SIGTERM; it saves and ends."""
+    reading, writing = os.pipe()
+    process = forked.start(command, stdout=writing, stderr=writing)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as output:
+        for text in output:
+            if re.search(line, text.rstrip()):
+                process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+
+
+def weights(path):
+    return {name: value.numpy() for name, value in paddle.load(str(path / "model_state.pdparams")).items()}
+
+
+@pytest.mark.slow
+def test_other_students(large, toy, tmp_path):
+    """Narrower: the teacher reduced, or a linear layer from PCA; a student that collapses is told of."""
+    texts = ["--train_set_file", toy / "corpus.csv", "--teacher", large, "--max_seq_length", 24, "--max_steps", 2]
+    narrow = [*DISTIL, *texts, "--model_name_or_path", "scratch-1x32", "--vectors_dir", tmp_path / "vectors"]
+    out = succeed(*narrow, "--output_emb_size", 8, "--save_dir", tmp_path / "narrow", "--max_steps", 40, "--epochs", 90,
+                  "--learning_rate", "5e-3", "--query_prompt", "问：", "--query_prompt_on_both")
+    assert "from 16 to 8 numbers" in out and "collapse" not in out
+    assert loading.load(str(tmp_path / "narrow" / "latest"), {})[0].dimension == 8
+    error = fail(*narrow, "--output_emb_size", 24, "--save_dir", tmp_path / "wide")
+    assert "the student's vectors have 24 numbers, the teacher's 16" in error
+    error = fail(*DISTIL, *texts, "--layers", 1, "--output_emb_size", 8, "--save_dir", tmp_path / "wide")
+    assert "has a linear layer of its own" in error
+    assert "texts alone" in fail(*narrow, "--loss", "margin_mse", "--save_dir", tmp_path / "wide")
+    assert "2 numbers for 1 loss" in fail(*narrow, "--loss_weights", 1, 2, "--save_dir", tmp_path / "wide")
+    done = run(*DISTIL, *texts, "--layers", 1, "--learning_rate", 5, "--max_steps", 40, "--epochs", 90, "--save_dir",
+               tmp_path / "lost")
+    assert "the student's vectors collapse" in done.stderr, done.stdout + done.stderr
+    assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_two_processes_learn_as_one(large, toy, tmp_path):
+    flags = ["train_distill.py", "--device", "cpu", "--log_steps", 1, "--teacher", large, "--layers", 1, "--train_set_file",
+             toy / "train.csv", "--loss", "mse", "kl", "--max_steps", 3, "--chunk_size", 64]
+    one = succeed(*flags, "--batch_size", 8, "--save_dir", tmp_path / "one")
+    done = launch(2, *flags, "--batch_size", 4, "--save_dir", tmp_path / "two", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    log = (tmp_path / "log" / "workerlog.0").read_text(encoding="utf-8")
+    np.testing.assert_allclose(losses(log), losses(one), atol=1e-4)
