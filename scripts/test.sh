@@ -14,5 +14,5 @@ ruff check .
 echo "+ mypy"
 mypy --no-error-summary --explicit-package-bases ./*.py semindex models training benchmarks deploy
 echo "+ pytest"
-# Two at a time: most of a test is a script that computes on one thread. The one that is done first takes from the other.
-exec python -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist worksteal "$@"
+# Three at a time on two cores: a test is mostly a script on one thread that now and then waits. Who is done takes over.
+exec python -m pytest --numprocesses "${TEST_PROCESSES:-3}" --dist worksteal "$@"
