@@ -7,6 +7,8 @@ from semindex.cli import Parser, fraction, natural, nonnegative, number, positiv
 from semindex.errors import UserError
 from semindex.registry import ENGINES
 
+STRATEGIES = {"CLS_TOKEN": "cls", "REDUCE_MEAN": "mean", "REDUCE_MAX": "max"}
+
 
 def add_device(parser: Parser) -> None:
     """`--device` and `--seed`."""
@@ -30,10 +32,12 @@ def add_encoder(parser: Parser, max_seq_length: int = 64) -> None:
     group.add_argument("--max_seq_length", type=number(int, 3, 8192, "a whole number from 3 to 8192"), metavar="N",
                        help="tokens a text, special ones included; longer texts are cut [the checkpoint's, or "
                             f"{max_seq_length}]")
-    group.add_argument("--pooling", choices=["pooler", "cls", "mean", "max"],
-                       help="pooler: tanh pooler output of [CLS] [pooler; mean for scratch encoders]")
+    group.add_argument("--pooling", "--pooling_strategy", type=lambda name: STRATEGIES.get(name, name),
+                       choices=["pooler", "cls", "mean", "max"],
+                       help="pooler: tanh pooler output of [CLS]; CLS_TOKEN, REDUCE_MEAN and REDUCE_MAX, as "
+                            "bert-as-service says, are cls, mean and max [pooler; mean for scratch encoders]")
     group.add_argument("--pooling_layer", type=int, metavar="N",
-                       help="hidden layer that cls, mean and max read; -1 is the last [-1]")
+                       help="hidden layer that cls, mean and max read; -1 is the last, -2 the last but one [-1]")
     group.add_argument("--query_prompt", metavar="TEXT", help="stands before every query, as 'query: ' of E5 [none]")
     group.add_argument("--passage_prompt", metavar="TEXT", help="stands before every passage [none]")
     group.add_argument("--query_prompt_on_both", action="store_const", const=True,
