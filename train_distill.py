@@ -13,9 +13,10 @@ def parser() -> cli.Parser:
     group.add_argument("--layers", type=cli.positive_int, metavar="N",
                        help="of N of the teacher's layers, spread evenly, and all else of it: embeddings, pooling, "
                             "prompts, linear layer")
-    group.add_argument("--static", nargs="?", const=256, type=cli.number(int, 1, 65_536, "a whole number from 1 to 65536"),
-                       metavar="W", help="a table of one vector, W wide, for each piece of the teacher's vocabulary; a "
-                                         "text's is their mean [W: 256]")
+    width = cli.number(int, 1, 65_536, "a whole number from 1 to 65536")
+    group.add_argument("--static", nargs="?", const=256, type=width, metavar="W",
+                       help="a table of one vector, W wide, for each piece of the teacher's vocabulary; a text's is their "
+                            "mean [W: 256]")
     group = parser.add_argument_group("loss")
     group.add_argument("--loss", nargs="+", choices=["mse", "cosine", "kl", "margin_mse"], default=["mse"],
                        help="mse, cosine: of the vectors, text by text; kl: of the scores' softmax over the batch; "
