@@ -18,8 +18,13 @@ from models import loading
 from models.encoders import dynamic
 from models.heads.distill import Distill
 from models.heads.matryoshka import Matryoshka
+from models.semantic_index import SemanticIndex
+from models.settings import EncoderSettings
+from models.static_encoder import make_static
+from semindex import manifest
+from semindex.errors import UserError
 from semindex.text.prompts import Prompts
-from training import teacher
+from training import static_student, teacher
 from training.teacher import Spread, Targets, Texts
 
 REFERENCE = json.loads((ROOT / "tests" / "reference" / "distill.json").read_text(encoding="utf-8"))
@@ -222,6 +227,79 @@ def interrupt(command, line):
             if re.search(line, text.rstrip()):
                 process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
+
+
+def test_the_weights_of_pieces_by_hand():
+    tokens = teacher.Ragged(np.array([0, 3, 3, 1, 0, 3, 1], np.int32), np.array([0, 4, 7]))
+    np.testing.assert_allclose(static_student.frequency_weights(tokens, 5, 0.5),
+                               0.5 / (0.5 + np.array([2, 2, 0, 3, 0]) / 7), rtol=1e-6)
+    rows = vectors(1, 0)[0]
+    basis = np.eye(WIDTH)[:, :3]
+    table = static_student.table_of(rows, basis, np.array([1, 2, 3, 4, 5.0]), np.array([0, 4]))
+    assert not table[[0, 4]].any()
+    np.testing.assert_allclose(table[1:4], rows[1:4, :3] * np.array([[2], [3], [4]]), atol=1e-6)
+
+
+def static_model(tokenizer, width=6):
+    rows = np.random.default_rng(0).standard_normal([tokenizer.rust_size, width]).astype(np.float32)
+    return SemanticIndex(make_static(rows, tokenizer.pad_id), EncoderSettings("static", "mean", output_emb_size=0)), rows
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """A tokenizer of some characters."""
+    paddle.seed(0)
+    found = loading.create("scratch-1x32", {"max_seq_length": 12}, ["卡丢了怎么办", "退款没到账"])[1]
+    found.rust_size = 40
+    return found
+
+
+def test_a_static_vector_is_the_mean_of_its_pieces(tokenizer):
+    """In numpy; as one sparse product, as the padded model, and after saving and loading."""
+    model, rows = static_model(tokenizer)
+    texts = ["卡丢了怎么办", "退", "", "没到账，没到账没到账没到账没到账"]
+    wanted = np.array([rows[ids].mean(axis=0) for ids in tokenizer.ids(texts)])
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(dynamic(model, tokenizer)(texts), wanted, atol=1e-6)
+    model.eval()
+    tokens = tokenizer(texts)
+    padded = model(paddle.to_tensor(tokens.pad(np.arange(4), tokenizer.pad_id))).numpy()
+    np.testing.assert_allclose(padded, wanted, atol=1e-6)
+
+
+def test_a_static_encoder_is_saved_and_loaded(tokenizer, tmp_path):
+    model, _ = static_model(tokenizer)
+    loading.save(model, tokenizer, str(tmp_path))
+    manifest.write(str(tmp_path), "checkpoint")
+    again, other = loading.load(str(tmp_path), {})
+    texts = ["卡丢了", "到账了怎么退"]
+    np.testing.assert_array_equal(dynamic(again, other)(texts), dynamic(model, tokenizer)(texts))
+    assert loading.fingerprint(str(tmp_path), again, other)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    for change, message in (({"vocab_size": 9_000_000}, "holds at most half"), ({"pad_token_id": 40}, "below vocab_size"),
+                            ({"hidden_size": "6"}, "hidden_size")):
+        (tmp_path / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            loading.load(str(tmp_path), {"trust_files": True})
+
+
+@pytest.mark.slow
+def test_a_static_student(large, toy, tmp_path):
+    """Made without training, trained further, recalled with, exported to every format that can be."""
+    flags = [*DISTIL, "--teacher", large, "--static", 8, "--train_set_file", toy / "corpus.csv", "--vectors_dir",
+             tmp_path / "vectors", "--learning_rate", "1e-2"]
+    out = succeed(*flags, "--save_dir", tmp_path / "made", "--epochs", 0)
+    assert "8 wide" in out
+    out = succeed(*flags, "--save_dir", tmp_path / "trained", "--epochs", 20)
+    assert losses(out)[-1] < losses(out)[0] / 2
+    path = tmp_path / "trained" / "latest"
+    succeed("recall.py", "--device", "cpu", "--params_path", path, "--corpus_file", toy / "corpus.csv", "--similar_text_pair",
+            toy / "dev.csv", "--recall_result_dir", tmp_path)
+    out = succeed("export_model.py", "--params_path", path, "--output_path", tmp_path / "export", "--format", "paddle", "onnx")
+    assert out.count("smallest cosine 1.0000") == 2
+    error = fail("export_model.py", "--params_path", path, "--output_path", tmp_path / "st", "--format", "sentence-transformers")
+    assert "StaticModel" in error
+    assert "16 numbers" in fail(*flags[:-2], "--static", 17, "--save_dir", tmp_path / "wide")
 
 
 def weights(path):
