@@ -37,7 +37,8 @@ def teacher_of(data: str, out: str, threads: int) -> str:
              *(f"{data}/{name}.csv" for name in ("train", "test", "corpus")), threads=threads)
     if not os.path.isdir(f"{trained}/latest"):
         call("train_batch_neg.py", "--device", "cpu", "--init_from_ckpt", start, "--train_set_file",
-             f"{data}/train.csv", "--save_dir", trained, "--max_seq_length", "48", "--warmup_proportion", "0.1", "--max_steps", "60",
+             f"{data}/train.csv", "--save_dir", trained, "--max_seq_length", "48", "--warmup_proportion", "0.1",
+             "--max_steps", "60",
              "--batch_size", "32", "--learning_rate", "1e-4", "--temperature", "0.05", "--margin", "0", "--symmetric",
              "--freeze_embeddings", threads=threads)
     return f"{trained}/latest"
