@@ -1,4 +1,4 @@
-"""Keyword, dense and hybrid recall, and what calibrate.py chooses of them on dev, measured on test. For docs/results.md.
+"""Keyword, dense and hybrid recall, and what calibrate.py chooses of them on dev, on test. For docs/results.md.
 
     python benchmarks/hybrid.py --data DIR --params_path CHECKPOINT...
     python benchmarks/hybrid.py --trec DIR --params_path CHECKPOINT      corpus.tsv, train and test queries and qrels
@@ -29,10 +29,12 @@ def from_trec(source: str, data: str, dev: int = 300) -> str:
         file.writelines(f"{text}\n" for text in texts.values())
     for name in ("train", "test"):
         queries = dict(rows(f"{name}.queries.tsv"))
-        pairs = [(queries[query], texts[document]) for query, _, document, grade in rows(f"{name}.qrels") if int(grade) > 0]
+        judged = [row for row in rows(f"{name}.qrels") if int(row[3]) > 0]
+        pairs = [(queries[query], texts[document]) for query, _, document, _ in judged]
         last = set(list(queries.values())[-dev:])
         parts = {"test": pairs} if name == "test" else {
-            "train": [pair for pair in pairs if pair[0] not in last], "dev": [pair for pair in pairs if pair[0] in last]}
+            "train": [pair for pair in pairs if pair[0] not in last],
+            "dev": [pair for pair in pairs if pair[0] in last]}
         for part, own in parts.items():
             with open(f"{data}/{part}.csv", "w", encoding="utf-8") as file:
                 file.writelines(f"{one}\t{two}\n" for one, two in own)
@@ -42,7 +44,8 @@ def from_trec(source: str, data: str, dev: int = 300) -> str:
 def measure(data: str, out: str, checkpoint: str, number: int, args: argparse.Namespace) -> list[str]:
     """Return the lines of one checkpoint."""
     corpus = ["--corpus_file", f"{data}/corpus.csv"]
-    encoder = ["--device", "cpu", "--params_path", checkpoint, "--engine", args.engine, "--index_dir", f"{out}/index{number}"]
+    encoder = ["--device", "cpu", "--params_path", checkpoint, "--engine", args.engine, "--index_dir",
+               f"{out}/index{number}"]
     choice = f"{out}/choice{number}.json"
     told = call("calibrate.py", *corpus, *encoder, "--similar_text_pair", f"{data}/dev.csv", "--output_file", choice,
                 threads=args.threads)
@@ -60,12 +63,13 @@ def measure(data: str, out: str, checkpoint: str, number: int, args: argparse.Na
              "--recall_result_dir", out, "--recall_result_file", file, threads=args.threads)
     shown = json.loads(call("evaluate.py", "--similar_text_pair", f"{data}/test.csv", "--recall_result_file", *files,
                             "--result_tsv", "", "--format", "json"))
-    lines = [f"checkpoint {checkpoint}", told.strip().splitlines()[-2], f"chosen: {chosen['method']}, {chosen['fusion']}"]
+    lines = [f"checkpoint {checkpoint}", told.strip().splitlines()[-2],
+             f"chosen: {chosen['method']}, {chosen['fusion']}"]
     lines += [f"| {name} | " + " | ".join(f"{shown[file][metric]:.1f}" for metric in SHOWN) + " |"
               for name, file in zip(ways, files)]
     better = max(files[:2], key=lambda file: shown[file]["recall@10"])
-    text = call("evaluate.py", "--similar_text_pair", f"{data}/test.csv", "--recall_result_file", better, files[3], "--result_tsv",
-                "", "--compare").splitlines()
+    text = call("evaluate.py", "--similar_text_pair", f"{data}/test.csv", "--recall_result_file", better, files[3],
+                "--result_tsv", "", "--compare").splitlines()
     for metric in SHOWN:
         place = next(i for i, line in enumerate(text) if line.startswith(metric + ","))
         lines.append(f"{metric} of the chosen one against the better source: {' '.join(text[place + 2].split()[1:])}")
