@@ -20,7 +20,8 @@ class LabelRange:
 
     def fits(self, labels: np.ndarray) -> np.ndarray:
         """Tell of each label whether it is one of these, bool like labels."""
-        fits = np.isfinite(labels) & (labels >= self.low) & (labels <= self.high)
+        with np.errstate(over="ignore"):
+            fits = np.isfinite(np.asarray(labels, np.float32)) & (labels >= self.low) & (labels <= self.high)
         return fits & np.isin(labels, (0, 1)) if self.binary else fits
 
     def __str__(self) -> str:

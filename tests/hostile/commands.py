@@ -178,7 +178,7 @@ TABLE = [
     Command("evaluate_trec", "evaluate.py --run_file text:run.trec --qrels_file text:qrels --metrics mrr@10 ndcg@10 "
             "--seed whole:3", prints=True, paddle=False),
     Command("predict", f"predict.py {MODEL} --text_pair_file text:dev.csv --output_file out:cosines.txt --batch_size whole:8",
-            whole="--max_seq_length"),
+            whole="--max_seq_length", real="--threshold"),
     Command("inference", f"inference.py {MODEL} --text_file text:corpus.csv --output_file out:vectors.npy --batch_size whole:8",
             whole="--max_seq_length"),
     Command("inference_text", "inference.py --device cpu --params_path file:checkpoint/model_state.pdparams --text words:卡丢了 "
@@ -197,7 +197,7 @@ TABLE = [
     Command("plot_negatives", f"plot_negatives.py {MODEL} --data_dir dir:collection --output_dir outdir:plot --queries whole:1 "
             "--negatives whole:3 --topk_training whole:9"),
     Command("deploy", "deploy/python/predict.py --model_dir dir:export --text_pair_file text:dev.csv --output_file out:cosines.txt "
-            "--cpu_threads whole:1", whole="--batch_size --max_seq_length"),
+            "--cpu_threads whole:1", whole="--batch_size --max_seq_length", real="--threshold"),
     Command("deploy_text", "deploy/python/predict.py --model_dir dir:export --text words:卡丢了 words:退款 --cpu_threads 1",
             prints=True, like="deploy"),
 ]
