@@ -1,7 +1,5 @@
 """Negatives without a search: any document (global), or one of the cluster in which a query lies (local). No paddle."""
 
-import warnings
-
 import numpy as np
 
 from training.negatives.mining import BLOCK, Search
@@ -53,7 +51,7 @@ class Clusters:
     """
 
     def __init__(self, vectors: np.ndarray, count: int, seed: int) -> None:
-        from scipy.cluster.vq import kmeans2
+        from sklearn.cluster import KMeans
 
         rng = np.random.default_rng([seed, 3])
         some = vectors
@@ -61,9 +59,8 @@ class Clusters:
             some = vectors[np.sort(rng.choice(len(vectors), PER_CLUSTER * count, replace=False))]
         some = np.unique(np.asarray(some, np.float32), axis=0)  # k-means++ wants as many different ones as clusters
         count = min(count, len(some))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of an empty cluster: its centre stays where it was
-            self.centres = kmeans2(some, count, ITERATIONS, minit="++", rng=rng)[0]
+        found = KMeans(count, n_init=1, max_iter=ITERATIONS, random_state=int(rng.integers(2**31))).fit(some)
+        self.centres = np.asarray(found.cluster_centers_, np.float32)
         self.of = self.nearest(vectors)
         order = np.argsort(self.of, kind="stable")
         self.members, self.starts = order, np.asarray(np.searchsorted(self.of[order], np.arange(count + 1)))
