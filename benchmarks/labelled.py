@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1000, 1001, 1002])
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--engine", default="onnx")
+    parser.add_argument("--engine", default="auto")
     parser.add_argument("--show", action="store_true", help="run nothing")
     parser.add_argument("--flags", nargs=argparse.REMAINDER, help="of training, for every loss",
                         default=["--batch_size", "32", "--learning_rate", "5e-5", "--warmup_proportion", "0.1",
