@@ -50,10 +50,9 @@ def sample_set(place: str, args: argparse.Namespace) -> None:
     for name in ("train", "dev"):
         found = [f"{line}\t1" for line in lines_of(f"{place}/{name}.csv")]
         for way in (["--by", "dense", "--params_path", start, "--rank_max", "50"], ["--by", "global"]):
-            corpus = ["--corpus_file", f"{place}/corpus.csv"] if name == "dev" else []
-            call("mine_negatives.py", "--device", "cpu", "--train_set_file", f"{place}/{name}.csv", *corpus,
-                 "--output_file", f"{place}/triples.csv", "--connected_positives", "--keep_all", *way,
-                 threads=args.threads)
+            # From the file's own texts, of which it is known which mean the same; the corpus has more of each topic.
+            call("mine_negatives.py", "--device", "cpu", "--train_set_file", f"{place}/{name}.csv", "--output_file",
+                 f"{place}/triples.csv", "--connected_positives", "--keep_all", *way, threads=args.threads)
             triples = [line.split("\t") for line in lines_of(f"{place}/triples.csv")]
             found += [f"{query}\t{negative}\t0" for query, _, negative in triples]
         write(f"{place}/{name}_labelled.csv", found)
