@@ -57,10 +57,10 @@ def measure(data: str, out: str, checkpoint: str, number: int, args: argparse.Na
         ways["chosen"] = ways["keyword"]
     files = []
     for name, flags in ways.items():
-        file = f"{name.replace(' ', '_').replace(',', '')}{number}"
-        files.append(f"{out}/{file}")
+        result = f"{name.replace(' ', '_').replace(',', '')}{number}"
+        files.append(f"{out}/{result}")
         call("recall.py", *corpus, *flags, "--similar_text_pair", f"{data}/test.csv", "--recall_num", "50",
-             "--recall_result_dir", out, "--recall_result_file", file, threads=args.threads)
+             "--recall_result_dir", out, "--recall_result_file", result, threads=args.threads)
     shown = json.loads(call("evaluate.py", "--similar_text_pair", f"{data}/test.csv", "--recall_result_file", *files,
                             "--result_tsv", "", "--format", "json"))
     lines = [f"checkpoint {checkpoint}", told.strip().splitlines()[-2],

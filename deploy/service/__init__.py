@@ -1,0 +1,1 @@
+"""The service: FAQ and semantic search over HTTP, from an exported encoder and a FAQ, on the library alone."""

@@ -1,0 +1,211 @@
+"""One thread that computes: batches of what waits, by length and tokens, and all that touches the index.
+
+The event loop hands work over and waits without computing. Nothing waits for a batch to fill: the thread takes what is
+there as soon as it is idle.
+"""
+
+import asyncio
+import collections
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from semindex.encode.text_encoder import TextEncoder
+from semindex.text.ragged import by_length
+
+
+class FullError(Exception):
+    """So much waits that more would not be done in time. seconds: when to come again."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+@dataclass
+class Texts:
+    """Texts that wait for their vectors. side: query or passage."""
+
+    texts: list[str]
+    side: str
+    future: "asyncio.Future[np.ndarray]"
+    loop: asyncio.AbstractEventLoop
+    tokens: Any = None
+    vectors: np.ndarray | None = None
+    left: int = 0
+
+
+@dataclass
+class Numbers:
+    """What /metrics tells of the thread."""
+
+    batches: int = 0
+    texts: int = 0
+    dropped: int = 0
+    seconds: float = 0.0
+    rows: collections.deque[float] = field(default_factory=lambda: collections.deque(maxlen=64))  # seconds a text
+
+
+class Compute:
+    """The thread. encoder: see TextEncoder; most: texts that may wait; seconds: how long they may."""
+
+    def __init__(self, encoder: TextEncoder, most: int = 4096, seconds: float = 10.0) -> None:
+        self.encoder, self.most, self.seconds = encoder, most, seconds
+        self.sides = {side: encoder.side(side) for side in ("query", "passage")}
+        self.numbers = Numbers()
+        self._jobs: collections.deque[tuple[Callable[[], Any], Any, Any]] = collections.deque()
+        self._texts: collections.deque[Texts] = collections.deque()
+        self._waiting, self._stopped = 0, False
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait or are being encoded."""
+        return self._waiting
+
+    def expected(self, more: int = 0) -> float:
+        """Return in how many seconds so many further texts would be done."""
+        rows = self.numbers.rows
+        return (self._waiting + more) * (sum(rows) / len(rows) if rows else 0.0)
+
+    def admit(self, count: int) -> None:
+        """Raise FullError where so many texts would wait too long: one rule for single and batch requests."""
+        busy = self._waiting + count > self.most or self.expected(count) > self.seconds
+        if self._stopped or self._waiting and busy:
+            raise FullError(min(60.0, max(1.0, self.expected())))
+
+    async def encode(self, texts: Sequence[str], side: str) -> np.ndarray:
+        """Return the vectors of texts, float32 [texts, dimension]; FullError where too many wait."""
+        self.admit(len(texts))
+        loop = asyncio.get_running_loop()
+        work = Texts(list(texts), side, loop.create_future(), loop)
+        with self._wake:
+            self._waiting += len(texts)
+            self._texts.append(work)
+            self._wake.notify()
+        return await work.future
+
+    async def call(self, job: Callable[[], Any]) -> Any:
+        """Return what a function gives in the thread; such jobs go before texts that wait."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        with self._wake:
+            if self._stopped:
+                raise FullError(1.0)
+            self._jobs.append((job, future, loop))
+            self._wake.notify()
+        return await future
+
+    def stop(self, seconds: float) -> None:
+        """Finish what waits, but wait no longer than so many seconds."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify()
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._jobs or self._texts or self._stopped):
+                    self._wake.wait()
+                if self._stopped and not self._jobs and not self._texts:
+                    return
+                jobs, self._jobs = self._jobs, collections.deque()
+                arrived, self._texts = self._texts, collections.deque()
+            for job, future, loop in jobs:
+                try:
+                    _done(loop, future, job())
+                except Exception as error:  # whatever it is, it belongs to who asked
+                    _failed(loop, future, error)
+            self._encode(list(arrived))
+
+    def _take(self, wanted: list[Texts]) -> list[Texts]:
+        """Return those whose clients are still there, tokenised; what cannot be tokenised fails alone."""
+        found = []
+        for work in wanted:
+            if work.future.cancelled():
+                self.numbers.dropped += len(work.texts)
+                self._leave(len(work.texts))
+                continue
+            try:
+                work.tokens = self.sides[work.side].tokenizer(work.texts)
+            except Exception as error:
+                self._leave(len(work.texts))
+                _failed(work.loop, work.future, error)
+                continue
+            work.vectors = np.empty([len(work.texts), self.encoder.dimension], np.float32)
+            work.left = len(work.texts)
+            found.append(work)
+        return found
+
+    def _leave(self, count: int) -> None:
+        with self._wake:
+            self._waiting -= count
+
+    def _encode(self, arrived: list[Texts]) -> None:
+        """Encode what waits in batches of similar length; texts that arrive meanwhile join those that are left."""
+        waiting = [(work, row) for work in self._take(arrived) for row in range(len(work.texts))]
+        while waiting:
+            lengths = np.array([work.tokens.lengths[row] for work, row in waiting])
+            parts = by_length(lengths, self.encoder.batch_size, self.encoder.budget)
+            rows = next(part for part in parts if 0 in part)  # who has waited longest, with those of like length
+            chosen = [waiting[place] for place in rows.tolist()]
+            kept = set(rows.tolist())
+            waiting = [pair for place, pair in enumerate(waiting) if place not in kept]
+            self._batch([pair for pair in chosen if not pair[0].future.cancelled()])
+            for work, _ in chosen:
+                if work.future.cancelled():
+                    self.numbers.dropped += 1
+            self._leave(len(chosen))
+            with self._wake:
+                jobs, self._jobs = self._jobs, collections.deque()
+                more, self._texts = self._texts, collections.deque()
+            for job, future, loop in jobs:
+                try:
+                    _done(loop, future, job())
+                except Exception as error:
+                    _failed(loop, future, error)
+            waiting += [(work, row) for work in self._take(list(more)) for row in range(len(work.texts))]
+
+    def _batch(self, chosen: list[tuple[Texts, int]]) -> None:
+        if not chosen:
+            return
+        longest = max(int(work.tokens.lengths[row]) for work, row in chosen)
+        ids = np.full([len(chosen), longest], self.encoder.tokenizer.pad_id, np.int64)
+        for place, (work, row) in enumerate(chosen):
+            own = work.tokens.pad(np.array([row]), self.encoder.tokenizer.pad_id)[0]
+            ids[place, : len(own)] = own
+        began = time.perf_counter()
+        try:
+            vectors = self.encoder.run(ids)
+            if not np.isfinite(vectors).all():
+                raise ValueError("the encoder gives no finite vector")
+        except Exception as error:
+            for work, _ in chosen:
+                _failed(work.loop, work.future, error)
+            return
+        taken = time.perf_counter() - began
+        self.numbers.batches += 1
+        self.numbers.texts += len(chosen)
+        self.numbers.seconds += taken
+        self.numbers.rows.append(taken / len(chosen))
+        for place, (work, row) in enumerate(chosen):
+            assert work.vectors is not None
+            work.vectors[row] = vectors[place]
+            work.left -= 1
+            if not work.left:
+                _done(work.loop, work.future, work.vectors)
+
+
+def _done(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", value: Any) -> None:
+    loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(value))
+
+
+def _failed(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", error: Exception) -> None:
+    loop.call_soon_threadsafe(lambda: None if future.done() else future.set_exception(error))

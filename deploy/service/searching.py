@@ -1,0 +1,99 @@
+"""Endpoints that read: search, vectors in three dialects, similarity."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+import numpy as np
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
+
+from deploy.service.bodies import LONGEST, MOST_TEXTS, Bert, Embeddings, Pairs, Search
+from deploy.service.problems import problem
+from deploy.service.serving import Service
+
+
+def routes(service: Service, reader: Any, timely: Callable[[Any], Awaitable[Any]]) -> APIRouter:
+    """Return the endpoints. reader: the dependency that asks for a key; timely: awaits within the time of a request."""
+    app = APIRouter(dependencies=[reader])
+
+    @app.post("/search")
+    async def search(body: Search) -> dict[str, Any]:
+        """Find entries: of each query its state (answer, suggest, none), confidence and hits, with ranks a source."""
+        queries = [body.query] if isinstance(body.query, str) else body.query
+        return await timely(service.search(queries, body.top, body.method))
+
+    @app.post("/similarity")
+    async def similarity(body: Pairs) -> dict[str, Any]:
+        """The cosine of each pair."""
+        flat = [text for pair in body.pairs for text in pair]
+        vectors = await timely(service.vectors(flat, "query"))
+        return {"cosines": [round(float(value), 6) for value in await asyncio.to_thread(_cosines, vectors)]}
+
+    @app.post("/encode")
+    async def encode(request: Request) -> Response:
+        """Vectors as bert-as-service answers: JSON or a form of id, texts, is_tokenized."""
+        asked = await _bert_request(request)
+        if isinstance(asked, Response):
+            return asked
+        vectors = await timely(service.vectors(asked["texts"], "query"))
+        rows = await asyncio.to_thread(vectors.tolist)
+        return JSONResponse({"id": asked["id"], "result": rows, "results": rows, "status": 200})
+
+    @app.get("/status/server")
+    async def status() -> dict[str, Any]:
+        """What bert-as-service tells of itself."""
+        return {"status": 200, "max_seq_len": service.compute.encoder.tokenizer.max_seq_length,
+                "dimension": service.compute.encoder.dimension, "num_request": service.compute.numbers.batches}
+
+    @app.post("/v1/embeddings")
+    async def embeddings(body: Embeddings) -> dict[str, Any]:
+        """Vectors as OpenAI's clients expect them."""
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        width = service.compute.encoder.dimension
+        if body.dimensions and body.dimensions > width:
+            raise HTTPException(422, f"dimensions: the encoder's vectors have {width} numbers")
+        vectors = await timely(service.vectors(texts, "query"))
+        rows = await asyncio.to_thread(_embeddings, vectors, body.dimensions, body.encoding_format)
+        return {"object": "list", "model": body.model or service.fingerprint[:12],
+                "data": [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)],
+                "usage": {"prompt_tokens": 0, "total_tokens": 0}}
+
+    return app
+
+
+def _cosines(vectors: np.ndarray) -> np.ndarray:
+    rows = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return np.clip((rows[::2] * rows[1::2]).sum(axis=1), -1, 1)
+
+
+def _embeddings(vectors: np.ndarray, width: int | None, form: str) -> list[Any]:
+    """Return vectors, cut to a width and made unit vectors again, as lists or base64 of little-endian float32."""
+    if width and width < vectors.shape[1]:
+        vectors = vectors[:, :width] / np.maximum(np.linalg.norm(vectors[:, :width], axis=1, keepdims=True), 1e-12)
+    rows = vectors.astype("<f4")
+    return [base64.b64encode(row.tobytes()).decode() for row in rows] if form == "base64" else rows.tolist()
+
+
+async def _bert_request(request: Request) -> dict[str, Any] | Response:
+    """Return id and texts of a request to /encode, or the error to answer."""
+    raw = await request.body()
+    try:
+        if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            form = parse_qs(raw.decode("utf-8"), keep_blank_values=True, max_num_fields=MOST_TEXTS + 8)
+            content: Any = {"texts": form.get("texts", []), "is_tokenized": form.get("is_tokenized", ["false"])[-1]}
+            content |= {"id": form["id"][-1]} if "id" in form else {}
+        else:
+            content = json.loads(raw)
+        body = Bert.model_validate(content)
+    except (ValueError, RecursionError) as error:
+        text = str(error).splitlines()[0]
+        return problem(422 if raw else 400, f"no request of bert-as-service: {text}")
+    texts = [" ".join(map(str, text)) if body.is_tokenized and isinstance(text, list) else text for text in body.texts]
+    if not all(isinstance(text, str) and text.strip() and len(text) <= LONGEST for text in texts):
+        return problem(422, f"texts: each must be a text of 1 to {LONGEST} characters"
+                            + (", or a list of tokens" if body.is_tokenized else ""))
+    return {"id": body.id, "texts": texts}

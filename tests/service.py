@@ -1,0 +1,69 @@
+"""A service for tests: a small encoder, its FAQ, and the server as a process on loopback."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+from conftest import ROOT
+
+KEYS = ("question", "answer", "category", "similar")
+
+
+class Server:
+    """deploy/service/serve.py on a free port; .ask(method, path, body) returns (status, content, headers)."""
+
+    def __init__(self, *flags, env=None):
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "deploy" / "service" / "serve.py"), "--port", "0", "--cpu_threads", "1", *map(str, flags)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}))
+        self.address = self.process.stdout.readline().strip()
+        assert self.address.startswith("http://"), self.process.communicate()[1]
+
+    def ask(self, method, path, body=None, headers=None, raw=None):
+        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+        kind = {} if data is None else {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.address + path, data, kind | (headers or {}), method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, _content(answer.read()), answer.headers
+        except urllib.error.HTTPError as error:
+            return error.code, _content(error.read()), error.headers
+
+    def ready(self):
+        while True:  # bounded by the test's own timeout
+            assert self.process.poll() is None, self.process.stderr.read()
+            with contextlib.suppress(OSError):
+                if self.ask("GET", "/ready")[0] == 200:
+                    return self
+            time.sleep(0.02)
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
+
+    def stop(self):
+        self.process.terminate()
+        return self.process.wait(60), self.process.stderr.read()
+
+
+def _content(raw):
+    text = raw.decode("utf-8")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@contextlib.contextmanager
+def running(*flags, env=None):
+    server = Server(*flags, env=env)
+    try:
+        yield server.ready()
+    finally:
+        if server.process.poll() is None:
+            server.kill()
