@@ -69,4 +69,5 @@ def of_replies(args: Namespace) -> dict[str, dict[str, list[float]]]:
             warn(f"{path}: no hit is a question that {args.questions_file} names; its second column holds the FAQ's "
                  "standard questions")
         found[path] = measure(replies, questions, wanted)
-    return found
+    counted = [name for name in next(iter(found.values())) if any(row[name] for row in found.values())]
+    return {path: {name: row[name] for name in counted} for path, row in found.items()}  # of no questions: no metric
