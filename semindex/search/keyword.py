@@ -139,8 +139,9 @@ class KeywordIndex:
         for part, places in zip(self.parts, columns):
             df += part.frequencies(places)
         idf = np.log1p((len(self) - df + 0.5) / (df + 0.5))
-        pairs = np.unique(np.stack([owner, numbers.reshape(-1)]), axis=1) if len(keys) else np.empty([2, 0], np.int64)
-        owner, numbers = pairs[:, df[pairs[1]] > 0]
+        owner, numbers = np.divmod(np.unique(owner * len(distinct) + numbers.reshape(-1)), max(1, len(distinct)))
+        known = df[numbers] > 0
+        owner, numbers = owner[known], numbers[known]
         numbers = numbers[np.lexsort((-idf[numbers], owner))]
         for part in self.parts:
             part.set(Statistics(self.settings.k1, self.settings.b, self.length / len(self)))
@@ -157,17 +158,16 @@ class KeywordIndex:
         if not k or not self.length or not len(queries):
             return found, scores
         starts, idf, numbers, columns = self._terms_of(queries)
-        for row, (first, last) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist())):
-            own = numbers[first:last]
-            best = []
-            for part, places in zip(self.parts, columns):
-                there = places[own] >= 0
-                if there.any():
-                    best.append(part.best(places[own[there]], idf[own[there]], k))
-            if best:
-                ids, values = best[0] if len(best) == 1 else map(np.concatenate, zip(*best))
-                order = np.lexsort((ids, -values))[:k]
-                found[row, : len(order)], scores[row, : len(order)] = ids[order], values[order]
+        answers = []
+        for part, places in zip(self.parts, columns):
+            there = places[numbers] >= 0
+            own = numbers[there]
+            answers.append(part.search(np.append(0, np.cumsum(there))[starts], places[own], idf[own], k))
+        for row, each in enumerate(zip(*answers)):
+            ids, values = each[0] if len(each) == 1 else map(np.concatenate, zip(*each))
+            order = np.lexsort((ids, -values))[:k] if len(each) > 1 else slice(k)
+            count = len(ids[order])
+            found[row, :count], scores[row, :count] = ids[order], values[order]
         return found, scores
 
     def scores(self, queries: Sequence[str], ids: np.ndarray) -> np.ndarray:
@@ -187,11 +187,11 @@ class KeywordIndex:
             slots = part.find(ids)
             rows = np.flatnonzero(slots >= 0)
             rows = rows[np.argsort(asked[rows], kind="stable")]
-            for some in np.split(rows, np.flatnonzero(np.diff(asked[rows])) + 1):
-                if len(some):
-                    own = numbers[starts[asked[some[0]]] : starts[asked[some[0]] + 1]]
-                    own = own[places[own] >= 0]
-                    found[some] = part.scores(slots[some], places[own], idf[own])
+            there = places[numbers] >= 0
+            own = numbers[there]
+            bounds = np.searchsorted(asked[rows], np.arange(len(distinct) + 1)).reshape(-1)
+            begin = np.append(0, np.cumsum(there))[starts]
+            found[rows] = part.scores(slots[rows], bounds, begin, places[own], idf[own])
         return found
 
     def fingerprint(self) -> str:

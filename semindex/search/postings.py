@@ -1,16 +1,21 @@
 """An inverted index of some texts that does not change, and the best of them for a query by BM25."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse._sparsetools import csc_matvec  # y += A @ x in place; the public product copies A's columns first
 
 from semindex.errors import UserError
+from semindex.text.ragged import places_of
 
+BATCH = 64  # queries whose candidates are scored at once
 GROUP = 64  # texts of which the best one alone takes part in the bound on the k best
-ROUNDING = 1.2e-7  # of one sum in float32
+SHARES = (0.03, 0.01)  # of a query's highest score: what the terms that are left out may add (measured)
+ROUNDING, SMALLEST = 1.2e-7, 1e-30  # of one sum in float32; what a text with a term scores at least
 
 
 @dataclass
@@ -110,7 +115,7 @@ class Postings:
         made.set(Statistics(k1, b, mean))
         made._weigh(np.arange(len(terms)))
         if len(terms):
-            made.peaks = np.maximum.reduceat(made._weights.data, made.starts[:-1])
+            made.peaks = np.maximum.reduceat(made._weights, made.starts[:-1])
         return made
 
     def save(self, directory: str) -> None:
@@ -155,7 +160,7 @@ class Postings:
         """Mark texts as removed, each once."""
         self.alive[slots] = False
         self.living -= len(slots)
-        places, _ = _ragged(self.row_starts, slots)
+        places, _ = places_of(self.row_starts, slots)
         np.add.at(self.gone, self.row_terms[places], 1)
         self._statistics = None
 
@@ -175,84 +180,104 @@ class Postings:
         """Take the statistics that scores are computed with from now on; weights are computed as they are asked for."""
         if statistics == self._statistics:
             return
+        norms = statistics.norms(self.lengths)
+        norms[~self.alive] = np.inf  # what was removed scores 0
+        self._norms, self._fresh = norms, np.zeros(len(self.terms), bool)
+        self._weights = np.zeros(len(self.slots), np.float32)
         self._statistics = statistics
-        self._norms = statistics.norms(self.lengths)
-        self._norms[~self.alive] = np.inf  # what was removed scores 0
-        self._fresh = np.zeros(len(self.terms), bool)
-        self._weights = sparse.csc_array((np.zeros(len(self.slots), np.float32), self.slots, self.starts),
-                                         shape=(len(self.ids), len(self.terms)))
 
     def _weigh(self, columns: np.ndarray) -> None:
         """Compute count / (count + norm) of the texts that have a term."""
         for column in columns[~self._fresh[columns]].tolist():
             part = slice(self.starts[column], self.starts[column + 1])
             counts = self.counts[part]
-            self._weights.data[part] = counts / (counts + self._norms[self.slots[part]])
+            self._weights[part] = counts / (counts + self._norms[self.slots[part]])
         self._fresh[columns] = True
 
-    def best(self, columns: np.ndarray, idf: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (ids, scores float32) of up to k texts with the highest scores above 0, best first, equal ones by id.
+    def search(self, starts: np.ndarray, columns: np.ndarray, idf: np.ndarray,
+               k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (ids, scores float32) of each query: up to k texts that score above 0, best first, equal ones by id.
 
-        columns: the query's terms, the rarest first; idf: float64, of each.
+        starts: int64 [queries + 1], where each query's terms begin; columns: their places, each query's rarest first;
+        idf: float64, of each.
         """
-        sums = self._candidates(columns, idf, k)
-        scores = self.scores(sums, columns, idf).astype(np.float32)
-        order = np.lexsort((sums, -scores))[:k]
-        return self.ids[sums[order]], scores[order]
+        sums = np.zeros(-(-len(self.ids) // GROUP) * GROUP, np.float32)
+        for first in range(0, len(starts) - 1, BATCH):
+            bounds = starts[first : first + BATCH + 1]
+            part = slice(bounds[0], bounds[-1])
+            yield from self._search(bounds - bounds[0], columns[part], idf[part], k, sums)
 
-    def _candidates(self, columns: np.ndarray, idf: np.ndarray, k: int) -> np.ndarray:
-        """Return the slots of some texts that hold the k best.
+    def _search(self, starts: np.ndarray, columns: np.ndarray, idf: np.ndarray, k: int,
+                sums: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        slots = list(self._candidates(starts, columns, idf, k, sums))
+        sizes = [len(some) for some in slots]
+        owner, places = np.repeat(np.arange(len(slots)), sizes), np.concatenate(slots)
+        scores = self.scores(places, np.append(0, np.cumsum(sizes)), starts, columns, idf).astype(np.float32)
+        order = np.lexsort((places, -scores, owner))
+        ids, scores, last = self.ids[places[order]], scores[order], 0
+        for size in sizes:
+            best = slice(last, last + min(size, k))
+            yield ids[best], scores[best]
+            last += size
+
+    def _candidates(self, starts: np.ndarray, columns: np.ndarray, idf: np.ndarray, k: int,
+                    sums: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield for each query the slots of some texts that hold the k best.
 
         Terms that most texts have weigh little, and make up most of the work. So they are left out once their highest
         weights together cannot lift a text above the k best of the others (Turtle and Flood 1995, MaxScore).
         """
         assert self._statistics
+        self._weigh(np.unique(columns))
         highest = idf * self.peaks[columns] * max(1.0, self._statistics.mean / self.mean)
-        rest = np.append(np.cumsum(highest[::-1])[::-1][1:], 0.0)
-        work = np.cumsum(self.starts[columns + 1] - self.starts[columns])
-        sums, done, slack = np.zeros(len(self.ids), np.float32), 0, 4 * ROUNDING * (len(columns) + 8)
-        for share in (0.06, 0.2, 0.45, 1.0):
-            until = max(done, int(np.searchsorted(work, share * work[-1], "right")))
-            if until == done and share < 1:
-                continue
-            some = columns[done:until]
-            self._weigh(some)
-            sums += self._weights[:, some] @ idf[done:until].astype(np.float32)
-            done = until
-            bound = _kth_at_least(sums, k)
-            least = bound - rest[done - 1] - slack * (bound + rest[done - 1])
-            if least > 0:
-                found = np.flatnonzero(sums >= least)
-                if len(found) <= 4 * k + len(sums) // 50:
-                    return found
-        return np.flatnonzero(sums >= max(least, 1e-30))
+        owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        whole = np.bincount(owner, highest, len(starts) - 1)
+        before = np.cumsum(highest) - highest
+        rest = np.append(whole[owner] - before + before[starts[owner]], 0)  # what a query's terms from each on can add
+        shares = SHARES if len(self.ids) > 4 * GROUP * k else ()
+        counts = [np.bincount(owner, rest[:-1] > share * whole[owner], len(starts) - 1) for share in shares]
+        stops = np.stack([*(starts[:-1] + count.astype(np.int64) for count in counts), starts[1:]], axis=1)
+        parts = list(zip(self.starts[columns].tolist(), self.starts[columns + 1].tolist()))
+        ends = np.zeros([len(columns), 2], np.int32)
+        ends[:, 1] = self.starts[columns + 1] - self.starts[columns]
+        factors, grid = idf.astype(np.float32), sums.reshape(GROUP, -1)
+        for done, last, row in zip(starts[:-1].tolist(), starts[1:].tolist(), stops.tolist()):
+            sums.fill(0)
+            slack = 4 * ROUNDING * (last - done + 8)
+            for until in row:
+                for place in range(done, until):
+                    part = slice(*parts[place])
+                    csc_matvec(len(sums), 1, ends[place], self.slots[part], self._weights[part],
+                               factors[place : place + 1], sums)
+                done, missing, tops, kth = until, rest[until] if until < last else 0.0, grid.max(axis=0), 0.0
+                if len(tops) >= k:  # at least k texts reach what the k-th of their groups' best does
+                    kth = float(np.partition(tops, -k)[-k])
+                least = max(kth - missing - slack * (kth + missing), SMALLEST)
+                if least > SMALLEST or until == last:
+                    groups = np.flatnonzero(tops >= least)
+                    row, column = np.nonzero(grid[:, groups] >= least)
+                    if until == last or len(row) <= 4 * k + len(self.ids) // 50:
+                        break
+            yield row * len(tops) + groups[column]
 
-    def scores(self, slots: np.ndarray, columns: np.ndarray, idf: np.ndarray) -> np.ndarray:
-        """Return the scores of some texts, float64: always summed in the order of the terms' keys."""
-        values = np.zeros(len(self.terms))
-        values[columns] = idf
-        places, row = _ragged(self.row_starts, slots)
-        counts = self.row_counts[places]
-        each = values[self.row_terms[places]] * counts / (counts + self._norms[slots][row])
-        return np.bincount(row, each, len(slots))
+    def scores(self, slots: np.ndarray, bounds: np.ndarray, starts: np.ndarray, columns: np.ndarray,
+               idf: np.ndarray) -> np.ndarray:
+        """Return the scores of some texts, float64: always summed in the order of the terms' keys.
 
-
-def _ragged(starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places that some rows take in a flat array, and for each place the number of its row among these."""
-    first = starts[rows]
-    sizes = starts[rows + 1] - first
-    row = np.repeat(np.arange(len(rows)), sizes)
-    return np.arange(len(row)) + (first - np.cumsum(sizes) + sizes)[row], row
-
-
-def _kth_at_least(sums: np.ndarray, k: int) -> float:
-    """Return a number that at least k of the sums reach, near the k-th largest; 0 where it is none."""
-    groups = max(min(len(sums), 4 * k), len(sums) // GROUP)
-    if groups < k:
-        return 0.0
-    size = len(sums) // groups
-    tops = sums[: groups * size].reshape(size, groups).max(axis=0)
-    return float(np.partition(tops, groups - k)[groups - k])
+        bounds: int64 [queries + 1], where each query's texts begin; starts, columns, idf: see search.
+        """
+        number: np.ndarray = np.zeros(len(self.terms), np.int32)  # one query's terms, from 1 on
+        places, row = places_of(self.row_starts, slots)
+        asked = self.row_terms[places]
+        ends = np.append(0, np.cumsum(self.row_starts[slots + 1] - self.row_starts[slots]))[bounds].tolist()
+        for query, (first, last) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist())):
+            number[columns[first:last]] = np.arange(first + 1, last + 1)
+            part = slice(ends[query], ends[query + 1])
+            asked[part] = number[asked[part]]
+            number[columns[first:last]] = 0
+        shared = np.flatnonzero(asked)
+        row, counts = row[shared], self.row_counts[places[shared]]
+        return np.bincount(row, idf[asked[shared] - 1] * counts / (counts + self._norms[slots][row]), len(slots))
 
 
 def _marks(ids: np.ndarray, terms: np.ndarray, table: Any) -> np.ndarray:

@@ -43,8 +43,7 @@ class Ragged:
         lengths = self.starts[rows + 1] - self.starts[rows]
         inside = np.arange(lengths.max()) < lengths[:, None]
         batch = np.full(inside.shape, pad_id, np.int64)
-        places = np.repeat(self.starts[rows] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-        batch[inside] = self.flat[places]
+        batch[inside] = self.flat[places_of(self.starts, rows)[0]]
         return batch
 
     def padded_chunks(self, rows: np.ndarray, size: int, pad_id: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -56,6 +55,14 @@ class Ragged:
         order = np.empty(len(rows), np.int64)
         order[np.concatenate([[], *parts]).astype(np.int64)] = np.arange(len(rows))
         return [self.pad(rows[part], pad_id) for part in parts], order
+
+
+def places_of(starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of some rows in a flat array, and for each place the number of its row among these."""
+    first = starts[rows]
+    lengths = starts[rows + 1] - first
+    row = np.repeat(np.arange(len(rows)), lengths)
+    return np.arange(len(row)) + (first - np.cumsum(lengths) + lengths)[row], row
 
 
 def by_length(lengths: np.ndarray, size: int | None, budget: int = 0) -> Iterator[np.ndarray]:
