@@ -31,9 +31,11 @@ ITERATIONS, SMALL = 100, 1e-6  # of the conjugate gradients: at most, and the sq
 
 def check(args: argparse.Namespace, teacher: SemanticIndex) -> None:
     """Raise UserError for what a static student does not have."""
-    if args.output_emb_size or args.pooling not in (None, "mean") or args.similarity == "dot":
-        raise UserError("--static: the mean of vectors, for cosines; leave --output_emb_size, --pooling and "
-                        "--similarity out, and say the width with --static")
+    if args.output_emb_size or args.pooling not in (None, "mean"):
+        raise UserError("--static: the mean of vectors; leave --output_emb_size and --pooling out, and say the width with "
+                        "--static")
+    if teacher.settings.similarity == "dot":
+        raise UserError(f"--static: {args.teacher} compares by inner products, a static student by cosines")
     if args.static > teacher.dimension:
         raise UserError(f"--static {args.static}: the teacher's vectors have {teacher.dimension} numbers")
 
