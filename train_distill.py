@@ -15,8 +15,11 @@ def parser() -> cli.Parser:
                             "prompts, linear layer")
     width = cli.number(int, 1, 65_536, "a whole number from 1 to 65536")
     group.add_argument("--static", nargs="?", const=256, type=width, metavar="W",
-                       help="a table of one vector, W wide, for each piece of the teacher's vocabulary; a text's "
-                            "is their mean [W: 256]")
+                       help="a table of one vector, W wide, for each piece of the teacher's vocabulary; a text's is "
+                            "their mean [W: 256]")
+    group.add_argument("--ridge", type=cli.nonnegative, default=0.03, metavar="R",
+                       help="fit that table to the texts by least squares before the training, the more tightly the "
+                            "smaller R; 0: not at all, it holds what the teacher makes of each piece alone [0.03]")
     group = parser.add_argument_group("loss")
     group.add_argument("--loss", nargs="+", choices=["mse", "cosine", "kl", "margin_mse"], default=["mse"],
                        help="mse, cosine: of the vectors, text by text; kl: of the scores' softmax over the batch; "

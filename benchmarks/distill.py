@@ -21,10 +21,10 @@ from quality import ROOT, call, cells, file_name, measured, sample_data
 STUDENTS: dict[str, tuple[list[str], list[str]]] = {  # how it is made; how it is trained
     "6 layers": (["--layers", "6"], ["--learning_rate", "5e-4", "--max_steps", "800"]),
     "3 layers": (["--layers", "3"], ["--learning_rate", "7e-4", "--max_steps", "1600"]),
-    "static, as made": (["--static", "256"], ["--epochs", "0"]),
-    "static, trained": (["--static", "256"], ["--learning_rate", "2e-3", "--max_steps", "1500"]),
+    "static, pieces alone": (["--static", "256", "--ridge", "0"], ["--epochs", "0"]),
+    "static, fitted": (["--static", "256"], ["--epochs", "0"]),
 }
-ALIKE = ["--loss", "mse", "--batch_size", "32", "--warmup_proportion", "0.1"]
+ALIKE = ["--epochs", "100000", "--loss", "mse", "--batch_size", "32", "--warmup_proportion", "0.1"]
 PART, ROUNDS = 64, 9  # texts a turn, turns
 
 
@@ -38,8 +38,8 @@ def teacher_of(data: str, out: str, threads: int) -> str:
     if not os.path.isdir(f"{trained}/latest"):
         call("train_batch_neg.py", "--device", "cpu", "--init_from_ckpt", start, "--train_set_file",
              f"{data}/train.csv", "--save_dir", trained, "--max_seq_length", "48", "--warmup_proportion", "0.1",
-             "--max_steps", "60",
-             "--batch_size", "32", "--learning_rate", "1e-4", "--temperature", "0.05", "--margin", "0", "--symmetric",
+             "--max_steps", "60", "--batch_size", "32", "--learning_rate", "1e-4", "--temperature", "0.05",
+             "--margin", "0", "--symmetric",
              "--freeze_embeddings", threads=threads)
     return f"{trained}/latest"
 
@@ -64,8 +64,8 @@ def run(data: str, out: str, student: str, seed: int, args: argparse.Namespace) 
     if not os.path.isdir(f"{out}/{name}/latest"):
         frozen = ["--freeze_embeddings"] if "--layers" in made else []
         call("train_distill.py", "--device", "cpu", "--teacher", args.teacher, *made, "--train_set_file", args.texts,
-             "--save_dir", f"{out}/{name}", "--vectors_dir", f"{out}/vectors", "--seed", str(seed), "--epochs",
-             "100000", *ALIKE, *frozen, *trained, threads=args.threads)
+             "--save_dir", f"{out}/{name}", "--vectors_dir", f"{out}/vectors", "--seed", str(seed),
+             *ALIKE, *frozen, *trained, threads=args.threads)
         print(f"{student}, seed {seed}: done", file=sys.stderr, flush=True)
     return recalled(data, out, name, f"{out}/{name}/latest", args.threads)
 

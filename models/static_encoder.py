@@ -87,6 +87,8 @@ class StaticModel(nn.Layer):
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, output_hidden_states: bool = False,
                 return_dict: bool = True) -> Any:
         """Return the pieces' vectors as the last hidden state, [texts, tokens, hidden_size]."""
+        if token_type_ids is not None:
+            input_ids = input_ids + 0 * token_type_ids  # a static graph must use the inputs that every encoder has
         hidden = self.embeddings(input_ids)
         return SimpleNamespace(last_hidden_state=hidden, hidden_states=(hidden,))
 

@@ -231,13 +231,36 @@ def interrupt(command, line):
 
 def test_the_weights_of_pieces_by_hand():
     tokens = teacher.Ragged(np.array([0, 3, 3, 1, 0, 3, 1], np.int32), np.array([0, 4, 7]))
-    np.testing.assert_allclose(static_student.frequency_weights(tokens, 5, 0.5),
+    counts = np.bincount(tokens.flat, minlength=5)
+    np.testing.assert_allclose(static_student.frequency_weights(counts, 0.5),
                                0.5 / (0.5 + np.array([2, 2, 0, 3, 0]) / 7), rtol=1e-6)
     rows = vectors(1, 0)[0]
-    basis = np.eye(WIDTH)[:, :3]
-    table = static_student.table_of(rows, basis, np.array([1, 2, 3, 4, 5.0]), np.array([0, 4]))
+    table = static_student.table_of(rows, np.eye(WIDTH)[:, :3], counts, np.array([0, 4]))
     assert not table[[0, 4]].any()
-    np.testing.assert_allclose(table[1:4], rows[1:4, :3] * np.array([[2], [3], [4]]), atol=1e-6)
+    mean = (2 * rows[0] + 2 * rows[1] + 3 * rows[3]) / 7
+    np.testing.assert_allclose(table[1:4], (rows - mean)[1:4, :3] * static_student.frequency_weights(counts)[1:4, None],
+                               atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [3, 100])
+def test_the_table_is_fitted_by_least_squares(block, monkeypatch):
+    """Against numpy's solution of the normal equations; special tokens keep their zeros."""
+    monkeypatch.setattr(static_student, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal([12, 4]).astype(np.float32)
+    table[[0, 11]] = 0
+    lengths = rng.integers(1, 6, 20)
+    ids = [np.array([0, *rng.integers(1, 11, length), 11]) for length in lengths]
+    tokens = teacher.Ragged(np.concatenate(ids).astype(np.int32), np.concatenate([[0], np.cumsum(lengths + 2)]))
+    wanted = rng.standard_normal([20, 4]).astype(np.float32)
+    means = np.array([np.bincount(row[1:-1], minlength=12) / (len(row) - 2) for row in ids])
+    student = SemanticIndex(make_static(table, 11), EncoderSettings("static", "mean", output_emb_size=0))
+    static_student.fit(student, tokens, Targets(wanted, np.arange(20)[:, None], "key"), 0.05)
+    own = means @ table
+    scale = max((own * wanted).sum() / (own * own).sum(), 0) or 1
+    change = np.linalg.solve(means.T @ means + 0.05 * np.eye(12), means.T @ (wanted - scale * own))
+    np.testing.assert_allclose(student.ptm.table.numpy(), scale * table + change, atol=2e-3)
+    assert not student.ptm.table.numpy()[[0, 11]].any()
 
 
 def static_model(tokenizer, width=6):
@@ -289,9 +312,9 @@ def test_a_static_student(large, toy, tmp_path):
     flags = [*DISTIL, "--teacher", large, "--static", 8, "--train_set_file", toy / "corpus.csv", "--vectors_dir",
              tmp_path / "vectors", "--learning_rate", "1e-2"]
     out = succeed(*flags, "--save_dir", tmp_path / "made", "--epochs", 0)
-    assert "8 wide" in out
+    assert "8 wide" in out and float(re.search(r"mean cosine with the teacher ([\d.]+)", out)[1]) > 0.8, out
     out = succeed(*flags, "--save_dir", tmp_path / "trained", "--epochs", 20)
-    assert losses(out)[-1] < losses(out)[0] / 2
+    assert "fitted to 36 texts" in out and losses(out)[-1] < losses(out)[0]
     path = tmp_path / "trained" / "latest"
     succeed("recall.py", "--device", "cpu", "--params_path", path, "--corpus_file", toy / "corpus.csv", "--similar_text_pair",
             toy / "dev.csv", "--recall_result_dir", tmp_path)

@@ -118,6 +118,8 @@ def run(args: argparse.Namespace) -> str:
     if not latest and student.is_new(args):
         student.fit_projection(model, vectors.shape[1], lambda width: basis(vectors, width))
     tokens = texts.tokens(tokenizer, model.settings.prompts)
+    if args.static and args.ridge and not latest:
+        static_student.fit(model, tokens, targets, args.ridge)
     model.set_head(Distill.name)
     head = Distill(args.loss, args.temperature, args.loss_weights, model.settings.similarity == "cosine")
     wrapped = setup.at_widths(args, head, model)
