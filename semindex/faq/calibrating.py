@@ -24,7 +24,7 @@ class Calibrated:
     curve: Curve
 
 
-def _reciprocal(entries: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def reciprocal(entries: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return 1 / rank of each wanted entry among the first AMONG, 0 behind, float64 [queries]."""
     hits = entries[:, :AMONG] == wanted[:, None]
     return np.where(hits.any(axis=1), 1 / (1 + hits.argmax(axis=1)), 0.0)
@@ -46,7 +46,7 @@ def calibrate(faq: Faq, questions: Sequence[str], vectors: np.ndarray, wanted: S
     found = faq.rankings(questions, vectors, DEPTH)
 
     def values(method: Method, temperature: float) -> np.ndarray:
-        return _reciprocal(faq.join(questions, found, method, AMONG, temperature).fused.ids, right)[known]
+        return reciprocal(faq.join(questions, found, method, AMONG, temperature).fused.ids, right)[known]
 
     temperature = max(TEMPERATURES, key=lambda t: values(Method("dense"), t).mean())
     choice = choose(lambda method: values(method, temperature), seed)
@@ -62,7 +62,7 @@ def calibrate(faq: Faq, questions: Sequence[str], vectors: np.ndarray, wanted: S
     answered = sure >= answer
     measured: dict[str, Any] = {
         "questions": len(right), "with an answer": int(known.sum()), "wanted precision": precision,
-        "answer@1": _share(hits[known]), f"mrr@{AMONG}": _share(_reciprocal(ids, right)[known]),
+        "answer@1": _share(hits[known]), f"mrr@{AMONG}": _share(reciprocal(ids, right)[known]),
         "precision": _share(hits[answered]), "coverage": _share(answered),
         "coverage of questions with an answer": _share(answered[known]),
         "answered without an answer": _share(answered[~known]),
