@@ -32,8 +32,8 @@ ITERATIONS, SMALL = 100, 1e-6  # of the conjugate gradients: at most, and the sq
 def check(args: argparse.Namespace, teacher: SemanticIndex) -> None:
     """Raise UserError for what a static student does not have."""
     if args.output_emb_size or args.pooling not in (None, "mean"):
-        raise UserError("--static: the mean of vectors; leave --output_emb_size and --pooling out, and say the width with "
-                        "--static")
+        raise UserError("--static: the mean of vectors; leave --output_emb_size and --pooling out, and say the width "
+                        "with --static")
     if teacher.settings.similarity == "dot":
         raise UserError(f"--static: {args.teacher} compares by inner products, a static student by cosines")
     if args.static > teacher.dimension:
