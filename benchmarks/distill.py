@@ -19,8 +19,8 @@ import time
 from quality import ROOT, call, cells, file_name, measured, sample_data
 
 STUDENTS: dict[str, tuple[list[str], list[str]]] = {  # how it is made; how it is trained
-    "6 layers": (["--layers", "6"], ["--learning_rate", "5e-4", "--max_steps", "800"]),
-    "3 layers": (["--layers", "3"], ["--learning_rate", "7e-4", "--max_steps", "1600"]),
+    "6 layers": (["--layers", "6"], ["--learning_rate", "5e-4", "--max_steps", "600"]),
+    "3 layers": (["--layers", "3"], ["--learning_rate", "7e-4", "--max_steps", "800"]),
     "static, pieces alone": (["--static", "256", "--ridge", "0"], ["--epochs", "0"]),
     "static, fitted": (["--static", "256"], ["--epochs", "0"]),
 }
