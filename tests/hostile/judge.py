@@ -49,7 +49,7 @@ def of_files(box, before, after, failed):
             return f"{path} was a {content[0]}, is a {after[path][0]}"
     left = [path for path in after if path not in before and (failed or not box.is_output(path))
             and not ("/visualdl/" in path and box.is_output(path))  # the log of a training may tell of its failure
-            and not path.startswith("home/")]
+            and not path.startswith(("home/", "tmp/semindex-home-"))]  # caches of libraries, at home or instead of it
     return f"left {', '.join(sorted(left)[:3])}" if left else ""
 
 
