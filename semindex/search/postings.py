@@ -13,6 +13,7 @@ from semindex.errors import UserError
 from semindex.text.ragged import places_of
 
 BATCH = 64  # queries whose candidates are scored at once
+FEW = 50_000  # texts up to which all terms are added: looking what may be left out costs more
 GROUP = 64  # texts of which the best one alone takes part in the bound on the k best
 SHARES = (0.03, 0.01)  # of a query's highest score: what the terms that are left out may add (measured)
 ROUNDING, SMALLEST = 1.2e-7, 1e-30  # of one sum in float32; what a text with a term scores at least
@@ -234,7 +235,7 @@ class Postings:
         whole = np.bincount(owner, highest, len(starts) - 1)
         before = np.cumsum(highest) - highest
         rest = np.append(whole[owner] - before + before[starts[owner]], 0)  # what a query's terms from each on can add
-        shares = SHARES if len(self.ids) > 4 * GROUP * k else ()
+        shares = SHARES if len(self.ids) > max(FEW, 4 * GROUP * k) else ()
         counts = [np.bincount(owner, rest[:-1] > share * whole[owner], len(starts) - 1) for share in shares]
         stops = np.stack([*(starts[:-1] + count.astype(np.int64) for count in counts), starts[1:]], axis=1)
         parts = list(zip(self.starts[columns].tolist(), self.starts[columns + 1].tolist()))
