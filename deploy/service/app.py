@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -23,6 +24,10 @@ from deploy.service.store import ConflictError, UnknownError
 from semindex.faq.entries import Entry
 
 LOG = logging.getLogger("semindex.service")
+HERE = os.path.dirname(os.path.abspath(__file__))
+PAGE = {"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; "
+                                   "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+        "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
 @dataclass
 class Limits:
     """What a request may cost. seconds: until it is answered; body: bytes; keys of readers and writers: '' for none."""
@@ -171,6 +176,16 @@ def create(service: Service, first: Sequence[Entry] = (), limits: Limits | None 
                 "change": service.index.number, "pending": service.index.pending,
                 "index": service.index.snapshot.kind, "method": service.method.name,
                 "calibrated": service.confidence is not None}
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        """The page for people."""
+        return FileResponse(os.path.join(HERE, "page.html"), media_type="text/html; charset=utf-8", headers=PAGE)
+
+    @app.get("/page.js", include_in_schema=False)
+    async def code() -> Response:
+        """What moves it."""
+        return FileResponse(os.path.join(HERE, "page.js"), media_type="text/javascript; charset=utf-8", headers=PAGE)
 
     app.include_router(searching.routes(service, reader, timely))
     app.include_router(editing.routes(service, reader, writer))
