@@ -16,6 +16,7 @@ from semindex.search.fusion import Ranking
 from semindex.search.index import IndexSettings
 from semindex.search.keyword import KeywordIndex, KeywordSettings
 from semindex.search.methods import DEPTH, Calibration, Method
+from semindex.search.recall_files import check_outputs
 from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.counted import counted
 from semindex.text.tables import group_pairs, read_labelled, read_pairs
@@ -31,6 +32,7 @@ def of_faq(args: argparse.Namespace, output: str) -> None:
 
     if args.picture_file:
         pictures.check_name(args.picture_file)
+    runtime.on_rank_0(lambda: check_outputs(output, args.picture_file))
     faq = Faq.load(args.faq_dir, args.trust_files)
     questions, wanted = read_labelled(args.questions_file, args.skip_bad_lines)
     entries = entries_of(faq, wanted, args.questions_file)
@@ -41,7 +43,7 @@ def of_faq(args: argparse.Namespace, output: str) -> None:
         return
     found = calibrate(faq, questions, vectors, entries, args.precision, args.suggest_precision, args.seed)
     about, thresholds = found.calibration, found.calibration.thresholds or {}
-    about.save(output)
+    # Said, and drawn, before it is written: a full standard output must not fail after the work.
     for name, value in about.measured.items():
         runtime.say(f"{name}: {value}")
     if thresholds["answer"] > 1:
@@ -54,10 +56,12 @@ def of_faq(args: argparse.Namespace, output: str) -> None:
         pictures.precision_and_coverage(found.curve.coverage.tolist(), found.curve.precision.tolist(), args.precision,
                                         reached, args.picture_file)
         runtime.say(f"{args.picture_file}: precision against coverage")
+    about.save(output)
 
 
 def of_recall(args: argparse.Namespace, output: str) -> None:
     """Choose the method of a recall, see semindex.measure.choosing."""
+    runtime.on_rank_0(lambda: check_outputs(output))
     pairs, lines = read_pairs(args.similar_text_pair_file, (2, 3), args.skip_bad_lines)
     positives = group_pairs(pairs)
     queries = list(positives)
@@ -78,8 +82,8 @@ def of_recall(args: argparse.Namespace, output: str) -> None:
     choice = choose(values, args.seed)
     measured = {f"{args.metric} of each method": {name: round(mean, 4) for name, mean in choice.means.items()},
                 "gain of hybrid": round(choice.gain.mean, 4), "p": round(choice.gain.p, 4), "queries": len(queries)}
-    Calibration(choice.method, opened.fingerprint, corpus.fingerprint, measured).save(output)
     _tell(choice, args.metric, output)
+    Calibration(choice.method, opened.fingerprint, corpus.fingerprint, measured).save(output)
 
 
 def _tell(choice: Choice, metric: str, output: str) -> None:

@@ -30,8 +30,8 @@ def test_the_tutorial_runs(tmp_path):
         if words[0] == "ask.py" and not (tmp_path / "output" / "faq" / "faq.calibration.json").exists():
             assert "not calibrated" in done.stderr and done.stdout.startswith("Did you mean\n  1  ")
         if words[0] == "evaluate.py":
-            assert [line.split("=")[0] for line in done.stdout.splitlines()] == [
-                "answer@1", "mrr", "precision", "coverage", "refusal precision", "refusal recall", "false answers"]
+            shown = {line.split("=")[0] for line in done.stdout.splitlines()}  # without answers there is no precision
+            assert {"answer@1", "mrr", "coverage", "refusal recall", "false answers"} <= shown
     rows = [json.loads(line) for line in replies.read_text(encoding="utf-8").splitlines()]
     assert len(rows) == len((tmp_path / "output" / "faq" / "data" / "test.tsv").read_text(encoding="utf-8").splitlines()) == 590
     assert {row["state"] for row in rows} <= {"answer", "suggest", "none"} and all(row["hits"] for row in rows)

@@ -249,7 +249,8 @@ def _open(path: str, encoder: str, dimension: int) -> Live:
         raise UserError("of another encoder")
     live = Live.empty(encoder, dimension)
     live.snapshot = engine(meta["kind"]).load(path, meta)
-    ids, owners = (np.load(os.path.join(path, "rows", f"{name}.npy")) for name in ("ids", "owners"))
+    rows = os.path.join(path, "rows")
+    ids, owners = (np.load(os.path.join(rows, f"{name}.npy"), allow_pickle=False) for name in ("ids", "owners"))
     with open(os.path.join(path, "rows", "texts.json"), encoding="utf-8") as file:
         texts = json.load(file)
     live.number, live.next = meta["number"], meta["next"]

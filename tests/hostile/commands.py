@@ -162,7 +162,7 @@ TABLE = [
             "text:questions.tsv --output_file out:choice.json --picture_file out:curve.svg --precision real:0.9",
             real="--suggest_precision"),
     Command("calibrate_recall", "calibrate.py --device cpu --params_path dir:checkpoint --corpus_file text:corpus.csv "
-            "--similar_text_pair text:dev.csv --output_file out:choice.json --index_dir outdir:index", whole=INDEX,
+            "--similar_text_pair text:dev.csv --output_file out:choice.json", whole=INDEX,
             real="--k1 --b", like="calibrate"),
     Command("evaluate_replies", "evaluate.py --reply_file text:replies.jsonl --questions_file text:questions.tsv", prints=True,
             paddle=False, like="evaluate"),
