@@ -49,14 +49,15 @@ def of_faq(args: argparse.Namespace, output: str) -> None:
     if thresholds["answer"] > 1:
         runtime.warn(f"no threshold reaches a precision of {args.precision:.0%}: nothing will be answered outright; "
                      "more similar questions, a better encoder or a lower --precision help")
+    if args.picture_file:
+        runtime.say(f"{args.picture_file}: precision against coverage")
     runtime.say(f"{output}: method {about.method.name}, answers from {thresholds['answer']:.4f}, suggestions from "
                 f"{thresholds['suggest']:.4f}")
-    if args.picture_file:
-        reached = about.measured["coverage"] or 0.0
-        pictures.precision_and_coverage(found.curve.coverage.tolist(), found.curve.precision.tolist(), args.precision,
-                                        reached, args.picture_file)
-        runtime.say(f"{args.picture_file}: precision against coverage")
-    about.save(output)
+    with about.written(output):  # both files or neither
+        if args.picture_file:
+            reached = about.measured["coverage"] or 0.0
+            pictures.precision_and_coverage(found.curve.coverage.tolist(), found.curve.precision.tolist(),
+                                            args.precision, reached, args.picture_file)
 
 
 def of_recall(args: argparse.Namespace, output: str) -> None:

@@ -1,9 +1,10 @@
 """Which sources a recall asks and how it fuses them; the small file that calibrate.py keeps the choice in."""
 
 import argparse
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +73,12 @@ class Calibration:
 
     def save(self, path: str) -> None:
         """Write the file, whole or not at all."""
+        with self.written(path):
+            pass
+
+    @contextlib.contextmanager
+    def written(self, path: str) -> Iterator[None]:
+        """Write the file; it takes its name once what is done within has gone well."""
         content = {
             "made_by": "semindex", "format": FORMAT, "kind": "calibration", "encoder": self.encoder,
             "corpus": self.corpus, "method": self.method.name, "fusion": self.method.fusion.as_json(),
@@ -83,6 +90,8 @@ class Calibration:
         with atomic_file(path) as file:
             json.dump(content, file, ensure_ascii=False, indent=2)
             file.write("\n")
+            file.flush()
+            yield
 
     @classmethod
     def load(cls, path: str) -> "Calibration":
