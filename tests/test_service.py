@@ -131,6 +131,19 @@ def test_an_index_that_changed_finds_what_a_new_one_finds(tmp_path_factory, step
             assert [s for _, s in mine] == pytest.approx([s for _, s in theirs], abs=1e-4)
 
 
+def test_a_question_that_reads_as_one_that_is_gone_is_still_found():
+    live = index_of({1: Entry("AB?", "x"), 2: Entry("ab", "y"), 3: Entry("ab!", "z")})
+
+    def exact(query):
+        return live.owner.get(live.search([query], run(Characters()([query]).pad(np.arange(1), 0)), Method(), 3)[2][0])
+
+    assert [exact(query) for query in ("ab", "ab?", "a b", "c")] == [2, 1, 2, None]
+    live.apply([SimpleNamespace(number=9, id=2, entry=None)], np.empty([0, WIDTH], np.float32))
+    assert exact("ab") == 1
+    live.apply([SimpleNamespace(number=10, id=1, entry=None)], np.empty([0, WIDTH], np.float32))
+    assert exact("ab") == 3
+
+
 def test_a_damaged_snapshot_is_passed_over(tmp_path):
     live = index_of({1: Entry("ab", "x"), 2: Entry("cd", "y")})
     lives.rebuild(live.freeze(), str(tmp_path), "f")

@@ -23,7 +23,7 @@ from semindex.search.fusion import Fused, Ranking, fuse
 from semindex.search.index import IndexSettings, VectorIndex, build_index, engine
 from semindex.search.keyword import KeywordIndex, KeywordSettings
 from semindex.search.methods import Method
-from semindex.text.same_text import plain
+from semindex.text.same_text import closest, plain
 
 META, FORMAT, KEPT = "snapshot.json", 1, 2
 FIELDS = {"format": whole(1, 2**31), "number": whole(0, 2**62), "encoder": text(), "kind": text(),
@@ -57,7 +57,7 @@ class Live:
     owner: dict[int, int] = field(default_factory=dict)  # question -> entry
     text: dict[int, str] = field(default_factory=dict)
     questions: dict[int, list[int]] = field(default_factory=dict)  # entry -> questions
-    same: dict[str, int] = field(default_factory=dict)  # plain text -> question
+    same: dict[str, list[int]] = field(default_factory=dict)  # plain text -> questions that read so, ascending
 
     @classmethod
     def empty(cls, encoder: str, dimension: int) -> "Live":
@@ -104,12 +104,13 @@ class Live:
     def _know(self, id: int, entry: int, one: str) -> None:
         self.owner[id], self.text[id] = entry, one
         self.questions.setdefault(entry, []).append(id)
-        self.same.setdefault(plain([one])[0], id)
+        self.same.setdefault(plain([one])[0], []).append(id)
 
     def _forget(self, id: int) -> None:
         form = plain([self.text.pop(id)])[0]
         del self.owner[id]
-        if self.same.get(form) == id:
+        self.same[form].remove(id)
+        if not self.same[form]:
             del self.same[form]
 
     def _remove(self, id: int) -> None:
@@ -155,13 +156,18 @@ class Live:
             own = rank_entries(Ranking(places, ranking.scores), owners, temperature if name == "dense" else 0.0)
             own.questions = known[own.questions] if len(known) else own.questions  # of places that are filled
             sources[name] = own
-        exact = [self.same.get(form, -1) if form else -1 for form in plain(list(queries))]
+        exact = [self._exact(query, form) for query, form in zip(queries, plain(list(queries)))]
         entries = np.array([self.owner[id] if id >= 0 else -1 for id in exact], np.int64)
         weights = {"dense": (1.0, 0.0), "keyword": (0.0, 1.0)}.get(method.name, method.fusion.weights)
         if vectors is None:
             weights = weights[1:]
         fusion = type(method.fusion)(method.fusion.kind, method.fusion.k, weights)
         return fuse(list(sources.values()), fusion, k, entries), sources, exact
+
+    def _exact(self, query: str, form: str) -> int:
+        """Return the question that reads as a query, -1 for none; of several the one that is closest."""
+        alike = self.same.get(form, []) if form else []
+        return alike[closest(query, [self.text[id] for id in alike])] if alike else -1
 
     def adopt(self, snapshot: VectorIndex, frozen: Frozen) -> None:
         """Go on with a snapshot of an earlier moment; ids only grow, so what came since is told by them."""
@@ -256,7 +262,7 @@ def _open(path: str, encoder: str, dimension: int) -> Live:
     for id, entry, one, form in zip(ids.tolist(), owners.tolist(), texts, plain(texts)):
         live.owner[id], live.text[id] = entry, one
         live.questions.setdefault(entry, []).append(id)
-        live.same.setdefault(form, id)
+        live.same.setdefault(form, []).append(id)
     live.keyword = KeywordIndex.load(os.path.join(path, "keyword"), trust=True)  # compared just now
     return live
 
