@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import signal
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -18,11 +19,13 @@ from service import running
 from deploy.service import live as lives
 from deploy.service.cache import Cache
 from deploy.service.compute import Compute, FullError
+from deploy.service.serving import Service
 from deploy.service.store import ConflictError, Store, UnknownError
 from semindex.encode.text_encoder import TextEncoder
+from semindex.faq.confidence import Confidence
 from semindex.faq.entries import Entry
 from semindex.search.fusion import Fusion
-from semindex.search.methods import Method
+from semindex.search.methods import Calibration, Method
 from semindex.text.ragged import Ragged
 
 WIDTH = 8
@@ -215,6 +218,69 @@ def test_a_full_queue_says_so_and_the_work_of_who_left_is_dropped():
     assert asyncio.run(ask()).shape == (1, WIDTH)
     assert compute.numbers.dropped == 3 and compute.waiting == 0
     compute.stop(5)
+
+
+def test_a_full_disk_undoes_the_write_and_the_next_one_works(tmp_path):
+    store = Store(str(tmp_path / "a.sqlite"))
+    store._db().execute("PRAGMA max_page_count = 40")
+    for text in ("x" * 300_000, "x" * 300_000):
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            store.add([Entry("大", text)])
+    assert store.add([Entry("小", "y")])[0].number == 1 and store.count() == 1
+    store.close()
+
+
+def service_of(tmp_path, run=run, **more):
+    return Service(str(tmp_path / "data"), encoder(run), "f", **more)
+
+
+def test_a_write_is_refused_before_it_is_on_the_disk_or_not_at_all(tmp_path):
+    gate = threading.Event()
+    gate.set()
+
+    def slow(ids):
+        gate.wait(10)
+        return run(ids)
+
+    async def ask():
+        service = service_of(tmp_path, slow, most=4)
+        await service.start()
+        gate.clear()
+        first = asyncio.create_task(service.vectors(["a"], "query"))
+        await asyncio.sleep(0.05)
+        written = asyncio.create_task(service.write(lambda: service.store.add([Entry("甲", "x", "", list("bcdef"))])))
+        await asyncio.sleep(0.05)
+        with pytest.raises(FullError):
+            await service.write(lambda: service.store.add([Entry("乙", "y")]))
+        assert service.store.count() == 1
+        left = asyncio.create_task(service.write(lambda: service.store.remove(1)))
+        gate.set()
+        await first
+        assert (await written)[0][0].id == 1
+        left.cancel()
+        await service.write(lambda: service.store.add([Entry("丙", "z")]))
+        assert sorted(service.index.questions) == [entry for entry, _ in service.store.some()]
+        await asyncio.to_thread(service.stop, 5)
+
+    asyncio.run(ask())
+
+
+def test_another_entry_is_no_answer_in_the_place_of_one_that_is_gone(tmp_path):
+    sure = Confidence((0,) * 6, (1,) * 6, (0,) * 6, 10, answer=0.5, suggest=0.2)  # of everything
+    calibration = Calibration(Method(), "f", "c", thresholds=sure.as_json())
+
+    async def ask():
+        service = service_of(tmp_path, calibration=calibration)
+        await service.start([Entry("abc", "right"), Entry("abd", "wrong")])
+        before = (await service.search(["abc"]))["replies"][0]
+        await asyncio.to_thread(service.store.remove, 1)  # the index has not heard of it yet
+        after = (await service.search(["abc"]))["replies"][0]
+        await asyncio.to_thread(service.stop, 5)
+        return before, after
+
+    before, after = asyncio.run(ask())
+    assert (before["state"], before["hits"][0]["answer"]) == ("answer", "right")
+    assert (after["state"], after["confidence"], [hit["answer"] for hit in after["hits"]]) == ("suggest", None, ["wrong"])
 
 
 def test_the_cache_forgets_the_least_used_and_the_old():

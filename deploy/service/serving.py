@@ -44,6 +44,7 @@ class Service:
         self.ready = self.rebuilding = False
         self.rebuilds = 0
         self._applying = asyncio.Lock()
+        self._tasks = set[asyncio.Task[Any]]()
 
     @property
     def _snapshots(self) -> str:
@@ -64,16 +65,19 @@ class Service:
         self.ready = True
 
     async def vectors(self, texts: Sequence[str], side: str, cached: bool = True) -> np.ndarray:
-        """Return the vectors of texts, float32 [texts, dimension]; those asked for lately are not computed again."""
+        """Return the vectors of texts, float32 [texts, dimension]; those asked for lately are not computed again.
+
+        cached: False for texts of entries, which are on the disk already: no full queue refuses them.
+        """
         keys = [(self.fingerprint, side, text) for text in texts]
         found = [self.cache.get(key) if cached else None for key in keys]
         lacking = list(dict.fromkeys(text for text, value in zip(texts, found) if value is None))
         if lacking:
-            fresh = dict(zip(lacking, await self.compute.encode(lacking, side)))
+            fresh = dict(zip(lacking, await self.compute.encode(lacking, side, not cached)))
             found = [fresh[text] if value is None else value for text, value in zip(texts, found)]
             if cached:
                 for text, value in fresh.items():
-                    self.cache.put((self.fingerprint, side, text), value)
+                    self.cache.put((self.fingerprint, side, text), value.copy())  # a view would keep all of its batch
         return np.stack([value for value in found if value is not None]) if found else \
             np.empty([0, self.compute.encoder.dimension], np.float32)
 
@@ -88,15 +92,27 @@ class Service:
         """Do one write of the store, then make it searchable; return the changes and the milliseconds that took.
 
         change: a function that writes and returns Change or a list of it. The write is on the disk before anything
-        else; if the index cannot take it now, it will at the next write or start.
+        else; if the index cannot take it now, it will at the next write or start. FullError, and nothing is written,
+        where too much waits. Who leaves meanwhile stops nothing.
         """
+        self.compute.admit(1)
+        return await asyncio.shield(self._keep(self._write(change)))
+
+    def _keep(self, work: Any) -> "asyncio.Task[Any]":
+        """Run beside what runs; the event loop itself keeps no task from the garbage collector."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _write(self, change: Any) -> tuple[list[Change], float]:
         found = await asyncio.to_thread(change)
         began = time.perf_counter()
         changes = [found] if isinstance(found, Change) else found
         async with self._applying:
             await self._apply(await asyncio.to_thread(self.store.since, self.index.number))
         if self.index.pending > self.bound and not self.rebuilding:
-            asyncio.get_running_loop().create_task(self.rebuild())
+            self._keep(self.rebuild())
         return changes, 1000 * (time.perf_counter() - began)
 
     async def rebuild(self) -> None:
@@ -124,7 +140,7 @@ class Service:
         encoded = time.perf_counter()
         found = await self.compute.call(lambda: self._find(list(queries), vectors, chosen, k))
         searched = time.perf_counter()
-        replies = [self._reply(query, row, *found) for row, query in enumerate(queries)]
+        replies = await asyncio.to_thread(lambda: [self._reply(query, row, *found) for row, query in enumerate(queries)])
         done = time.perf_counter()
         times = {"encode": encoded - began, "search": searched - encoded, "answer": done - searched}
         return {"replies": replies, "method": chosen.name,
@@ -152,13 +168,14 @@ class Service:
 
     def _reply(self, query: str, row: int, fused: Any, names: list[str], exact: list[int], sure: np.ndarray,
                texts: dict[tuple[int, int], str]) -> dict[str, Any]:
-        hits = []
+        hits, first = [], True
         for place, id in enumerate(fused.ids[row].tolist()):
             if id < 0:
                 continue
             try:
                 entry = self.store.get(id)
             except UnknownError:  # removed since the search
+                first = first and place > 0
                 continue
             ranks, scores = fused.ranks[row, place].tolist(), fused.parts[row, place].tolist()
             about = {name: {"rank": rank, "score": round(score, 6)}
@@ -169,7 +186,9 @@ class Service:
         state = "none" if not hits else "answer" if exact[row] >= 0 and self.confidence else "suggest"
         if hits and self.confidence and state != "answer":
             state = self.confidence.states(sure[row : row + 1])[0]
-        confidence = None if np.isnan(sure[row]) else round(float(sure[row]), 6)
+        if state == "answer" and not first:  # what it would be the answer of is gone
+            state = "suggest"
+        confidence = None if np.isnan(sure[row]) or not first else round(float(sure[row]), 6)
         return {"query": query, "state": state, "confidence": confidence, "hits": hits}
 
     def stop(self, seconds: float) -> None:

@@ -78,11 +78,12 @@ class Store:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
+                if db.in_transaction:
+                    db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk ends some by itself
+                    db.execute("ROLLBACK")
                 raise
-            if db.in_transaction:
-                db.execute("COMMIT")
 
     def close(self) -> None:
         """Close every connection."""
