@@ -25,6 +25,7 @@ from semindex.encode.text_encoder import TextEncoder
 from semindex.faq.confidence import Confidence
 from semindex.faq.entries import Entry
 from semindex.search.fusion import Fusion
+from semindex.search.keyword import KeywordSettings
 from semindex.search.methods import Calibration, Method
 from semindex.text.ragged import Ragged
 
@@ -123,7 +124,7 @@ def test_an_index_that_changed_finds_what_a_new_one_finds(tmp_path_factory, step
             live.adopt(lives.open_snapshot(f"{directory}/{lives.snapshots(directory)[0]}"), frozen)
             frozen = None
         elif step[0] == "restart" and frozen and frozen.number == number:
-            live = lives.load(directory, "f", WIDTH, pytest.fail)
+            live = lives.load(directory, lives.Live.empty("f", WIDTH), number, pytest.fail)
             frozen = None
     assert set(live.questions) == set(entries)
     fresh = index_of(entries)
@@ -151,11 +152,19 @@ def test_a_damaged_snapshot_is_passed_over(tmp_path):
     live = index_of({1: Entry("ab", "x"), 2: Entry("cd", "y")})
     lives.rebuild(live.freeze(), str(tmp_path), "f")
     path = tmp_path / lives.snapshots(str(tmp_path))[0] / "vectors.npy"
-    assert len(lives.load(str(tmp_path), "f", WIDTH, pytest.fail)) == 2
+
+    def load(warn, *about, last=2, **more):
+        return len(lives.load(str(tmp_path), lives.Live.empty(*about, **more), last, warn))
+
+    assert load(pytest.fail, "f", WIDTH) == 2
     told = []
-    assert not len(lives.load(str(tmp_path), "g", WIDTH, told.append)) and "another encoder" in told[0]
+    for message, *about in (("another encoder", "g", WIDTH), ("another store", "f", WIDTH, "other"),
+                            ("other keyword settings", "f", WIDTH, "", KeywordSettings(k1=1.0))):
+        assert not load(told.append, *about) and message in told.pop()
     path.write_bytes(path.read_bytes()[:-4])
-    assert not len(lives.load(str(tmp_path), "f", WIDTH, told.append)) and "passed over" in told[1]
+    assert not load(told.append, "f", WIDTH) and "passed over" in told.pop()
+    assert not load(told.append, "f", WIDTH, last=1) and "newer than the store" in told.pop()
+    assert not lives.snapshots(str(tmp_path))
 
 
 def test_texts_of_many_requests_share_batches_and_get_their_own_vectors():
@@ -263,6 +272,31 @@ def test_a_write_is_refused_before_it_is_on_the_disk_or_not_at_all(tmp_path):
         await asyncio.to_thread(service.stop, 5)
 
     asyncio.run(ask())
+
+
+def test_a_store_that_was_replaced_or_put_back_is_what_is_searched(tmp_path):
+    data = tmp_path / "data"
+
+    async def serve(first=(), writes=()):
+        service = service_of(tmp_path, bound=1)
+        await service.start([Entry(text, text) for text in first])
+        for text in writes:
+            await service.write(lambda text=text: service.store.add([Entry(text, text)]))
+            while service.rebuilding:
+                await asyncio.sleep(0.01)
+        asked = ["ab", "bc", "cd", "de", "ef", "fa", "fb", "fc"]
+        found = [reply["hits"][0]["answer"] for reply in (await service.search(asked))["replies"]]
+        await asyncio.to_thread(service.stop, 5)
+        return {one for one, two in zip(asked, found) if one == two}, service.rebuilds
+
+    assert asyncio.run(serve(["ab", "bc"]))[0] == {"ab", "bc"}
+    (data / "kept").write_bytes((data / "entries.sqlite").read_bytes())
+    assert asyncio.run(serve(writes=["cd", "de", "ef"]))[0] == {"ab", "bc", "cd", "de", "ef"}
+    (data / "entries.sqlite").write_bytes((data / "kept").read_bytes())
+    found, rebuilds = asyncio.run(serve(writes=["fa", "fb", "fc"]))
+    assert found == {"ab", "bc", "fa", "fb", "fc"} and rebuilds
+    (data / "entries.sqlite").unlink()
+    assert asyncio.run(serve(["fa", "cd", "de", "ef", "fb"]))[0] == {"fa", "cd", "de", "ef", "fb"}
 
 
 def test_another_entry_is_no_answer_in_the_place_of_one_that_is_gone(tmp_path):

@@ -101,7 +101,8 @@ def build(args: argparse.Namespace) -> Any:
         runtime.warn(f"the calibration was made with another encoder than {path}; it is left out")
         calibration = None
     service = Service(args.data_dir, encoder, fingerprint, calibration, args.rebuild_after,
-                      Cache(args.cache_size, args.cache_seconds), args.max_waiting, args.timeout)
+                      Cache(args.cache_size, args.cache_seconds), args.max_waiting, args.timeout,
+                      faq.keyword.settings if faq else None)
     limits = Limits(args.timeout, args.max_body, args.read_key, args.write_key)
     return create(service, faq.entries if faq else (), limits, args.grace)
 

@@ -18,6 +18,7 @@ from semindex.encode.text_encoder import TextEncoder
 from semindex.faq.answering import SUGGESTIONS, TEMPERATURE
 from semindex.faq.confidence import FEATURES, Confidence, features
 from semindex.faq.entries import Entry
+from semindex.search.keyword import KeywordSettings
 from semindex.search.methods import SOURCES, Calibration, Method
 
 LOG = logging.getLogger("semindex.service")
@@ -28,7 +29,8 @@ class Service:
     """Everything behind the endpoints. fingerprint: of the encoder; bound: pending questions before a rebuild."""
 
     def __init__(self, directory: str, encoder: TextEncoder, fingerprint: str, calibration: Calibration | None = None,
-                 bound: int = 2000, cache: Cache | None = None, most: int = 4096, seconds: float = 10.0) -> None:
+                 bound: int = 2000, cache: Cache | None = None, most: int = 4096, seconds: float = 10.0,
+                 keyword: KeywordSettings | None = None) -> None:
         self.directory, self.fingerprint, self.bound = directory, fingerprint, bound
         self.store = Store(os.path.join(directory, "entries.sqlite"))
         self.compute = Compute(encoder, most, seconds)
@@ -40,7 +42,8 @@ class Service:
             if calibration.thresholds is not None:
                 self.confidence = Confidence.from_json("calibration", calibration.thresholds,
                                                        len(FEATURES) * len(SOURCES))
-        self.index = lives.load(self._snapshots, fingerprint, encoder.dimension, LOG.warning)
+        empty = lives.Live.empty(fingerprint, encoder.dimension, self.store.identity, keyword)
+        self.index = lives.load(self._snapshots, empty, self.store.last(), LOG.warning)
         self.ready = self.rebuilding = False
         self.rebuilds = 0
         self._applying = asyncio.Lock()
@@ -54,11 +57,7 @@ class Service:
         """Take in what the index lacks; an empty store first gets the entries of a FAQ."""
         if first and not self.store.last():
             await asyncio.to_thread(self.store.add, first)
-        changes = await asyncio.to_thread(self.store.since, self.index.number)
-        if self.index.number > self.store.last():  # a store that was replaced: the snapshots are of another one
-            self.index = lives.Live.empty(self.fingerprint, self.compute.encoder.dimension)
-            changes = await asyncio.to_thread(self.store.since, 0)
-        await self._apply(changes)
+        await self._apply(await asyncio.to_thread(self.store.since, self.index.number))
         if self.index.pending > self.bound:
             await self.rebuild()
         await self.vectors(["预热"], "query")
@@ -140,7 +139,8 @@ class Service:
         encoded = time.perf_counter()
         found = await self.compute.call(lambda: self._find(list(queries), vectors, chosen, k))
         searched = time.perf_counter()
-        replies = await asyncio.to_thread(lambda: [self._reply(query, row, *found) for row, query in enumerate(queries)])
+        replies = await asyncio.to_thread(
+            lambda: [self._reply(query, row, *found) for row, query in enumerate(queries)])
         done = time.perf_counter()
         times = {"encode": encoded - began, "search": searched - encoded, "answer": done - searched}
         return {"replies": replies, "method": chosen.name,

@@ -67,7 +67,8 @@ class SameTexts:
         the first of those that are equally close."""
         forms = plain(queries)
         own = np.fromiter(map(hash, forms), np.int64, len(forms))
-        starts, stops = (np.searchsorted(self.hashes, own, side) for side in ("left", "right"))
+        starts = np.searchsorted(self.hashes, own, "left").reshape(-1)
+        stops = np.searchsorted(self.hashes, own, "right").reshape(-1)
         found = np.full(len(forms), -1, np.int64)
         for row in np.flatnonzero(stops > starts):
             if forms[row]:
