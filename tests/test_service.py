@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import conftest
 import numpy as np
 import pytest
 from conftest import SUBJECTS, succeed
@@ -413,7 +414,11 @@ def test_entries_come_change_and_go(server):
     ("POST", "/search", {"query": ["a"] * 1025}, 422), ("POST", "/encode", {"texts": "a"}, 422), ("POST", "/encode", b"", 400),
     ("POST", "/encode", {"texts": [["a"]]}, 422), ("POST", "/encode", b"[" * 5000, 422),
     ("POST", "/v1/embeddings", {"input": "a", "dimensions": 5000}, 422), ("POST", "/similarity", {"pairs": [["a"]]}, 422),
-    ("GET", "/search", None, 405), ("GET", "/entries/0", None, 404), ("GET", "/entries/x", None, 422),
+    ("POST", "/search", {"query": "\x1c"}, 422), ("POST", "/search", b'{"query": "\\ud800"}', 422),
+    ("POST", "/entries", {"question": "a\x1c", "answer": "\x1d"}, 422), ("POST", "/encode", b'{"texts": ["\\ud800"]}', 422),
+    ("POST", "/encode", b'{"id": NaN, "texts": ["a"]}', 422), ("POST", "/encode", b'{"id": 1e999, "texts": ["a"]}', 422),
+    ("POST", "/encode", b'{"id": "\\ud800", "texts": ["a"]}', 422), ("POST", "/encode", {"texts": ["a", "\x1c"]}, 422),
+    ("GET", "/search", None, 405), ("XYZZY", "/search", None, 405), ("GET", "/entries/0", None, 404), ("GET", "/entries/x", None, 422),
     ("GET", "/entries/99999999999999999999", None, 404), ("DELETE", "/entries/12345", None, 404), ("GET", "/entries?after=-1", None, 422),
     ("GET", "/../../etc/passwd", None, 404), ("POST", "/entries", {"question": "a"}, 422), ("POST", "/feedback", {"query": "a"}, 422),
     ("GET", "/entries?like=%27%20OR%201%3D1--", None, 200),
@@ -423,6 +428,19 @@ def test_bad_requests_get_a_json_error(server, method, path, body, status):
     got, content, _ = server.ask(method, path, None if raw is not None else body, raw=raw)
     assert got == status, content
     assert status == 200 or (set(content) == {"error", "status"} and content["status"] == status)
+
+
+@pytest.mark.slow
+def test_made_up_methods_make_no_series(server):
+    server.ask("XYZZY", "/search")
+    assert "XYZZY" not in server.ask("GET", "/metrics")[1]
+
+
+@pytest.mark.slow
+def test_a_variable_that_names_no_choice_is_refused(place):
+    done = conftest.run("deploy/service/serve.py", "--model_dir", "export", "--data_dir", "unused", cwd=place,
+                      env={"SEMINDEX_ENGINE": "onyx"})
+    assert done.returncode == 2 and "SEMINDEX_ENGINE=onyx: expected one of auto, static, onnx, int8" in done.stderr
 
 
 @pytest.mark.slow

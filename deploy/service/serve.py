@@ -66,6 +66,8 @@ def _from_environment(parser: Parser) -> None:
         action.required = False
         if isinstance(action, argparse._StoreTrueAction):
             action.default = value.lower() in ("1", "true", "yes")
+        elif action.choices and value not in action.choices:  # which argparse asks of what is typed alone
+            parser.error(f"SEMINDEX_{action.dest.upper()}={value}: expected one of {', '.join(action.choices)}")
         else:
             action.default = value  # argparse converts defaults that are texts as it does what is typed
 
