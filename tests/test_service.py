@@ -437,6 +437,12 @@ def test_made_up_methods_make_no_series(server):
 
 
 @pytest.mark.slow
+def test_two_services_do_not_share_their_data(server, place):
+    done = conftest.run("deploy/service/serve.py", "--model_dir", "export", "--data_dir", "data", "--port", "0", cwd=place)
+    assert done.returncode == 2 and "--data_dir" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_variable_that_names_no_choice_is_refused(place):
     done = conftest.run("deploy/service/serve.py", "--model_dir", "export", "--data_dir", "unused", cwd=place,
                       env={"SEMINDEX_ENGINE": "onyx"})

@@ -53,6 +53,7 @@ def parser() -> Parser:
     parser.add_argument("--write_key", default="", metavar="KEY", help="asked of who changes entries [the read key]")
     parser.add_argument("--trust_files", action="store_true", help="do not compare the checksums of FAQ and export")
     parser.reads("faq_dir", "model_dir")
+    parser.writes("data_dir", role="save")  # one process at a time: each would search without the other's changes
     _from_environment(parser)
     return parser
 

@@ -53,7 +53,8 @@ def calibrate(faq: Faq, questions: Sequence[str], vectors: np.ndarray, wanted: S
     taken = method or choice.method
     result = faq.join(questions, found, taken, AMONG, temperature)
     ids = result.fused.ids
-    hits, near = ids[:, 0] == right, (ids[:, :NEAR] == right[:, None]).any(axis=1)
+    # known: where fewer entries than asked are found, places hold -1 as questions without an entry do
+    hits, near = (ids[:, 0] == right) & known, (ids[:, :NEAR] == right[:, None]).any(axis=1) & known
     rows = features(result.fused, result.sources)
     sure = cross_fitted(rows, hits, seed)
     answer, suggest = thresholds(sure, hits, near, precision, suggested)
