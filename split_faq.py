@@ -1,7 +1,8 @@
 """Split a FAQ for training, calibration and test: some similar questions of each entry are held out.
 
-Writes DIR/faq.tsv (the entries without them; faq.jsonl where they come as JSON lines), DIR/train.csv (pairs of one entry's questions, for training), DIR/dev.tsv
-and DIR/test.tsv: lines of question<TAB>standard question, the second field empty where the FAQ has no answer.
+Writes DIR/faq.tsv (the entries without them; faq.jsonl where they come as JSON lines), DIR/train.csv (pairs of one
+entry's questions, for training), DIR/dev.tsv and DIR/test.tsv: lines of question<TAB>standard question, the second
+field empty where the FAQ has no answer.
 """
 
 import os
@@ -26,7 +27,8 @@ def parser() -> cli.Parser:
     parser.add_argument("--overwrite", action="store_true", help="replace files of these names of another making")
     flags.add_bad_lines(parser)
     parser.reads("faq_file", "no_answer_file")
-    parser.outputs.append(lambda args: [("--output_dir", os.path.join(args.output_dir, name)) for name in files_of(args.faq_file)])
+    parser.outputs.append(lambda args: [("--output_dir", os.path.join(args.output_dir, name))
+                                        for name in files_of(args.faq_file)])
     return parser
 
 
