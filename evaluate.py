@@ -74,7 +74,7 @@ def main() -> None:
             "recall_result_file": report.of_results}[kind]
     values = read(args)
     if args.compare:
-        report.compare(values, args.seed)
+        report.compare(values, args.seed, faq.BY_STATE if kind == "reply_file" else ())
         return
     results = {path: {name: percent(row) for name, row in found.items()} for path, found in values.items()}
     report.show({path: {name: round(value / 100, 5) if args.fractions else value for name, value in row.items()}

@@ -1,14 +1,15 @@
 """Split a FAQ for training, calibration and test: some similar questions of each entry are held out.
 
-Writes DIR/faq.tsv (the entries without them), DIR/train.csv (pairs of one entry's questions, for training), DIR/dev.tsv
-and DIR/test.tsv: lines of question<TAB>standard question, the second field empty where the FAQ has no answer.
+Writes DIR/faq.tsv (the entries without them; faq.jsonl where they come as JSON lines), DIR/train.csv (pairs of one
+entry's questions, for training), DIR/dev.tsv and DIR/test.tsv: lines of question<TAB>standard question, the second
+field empty where the FAQ has no answer.
 """
 
 import os
 
 from semindex import cli, flags
 
-FILES = ("faq.tsv", "train.csv", "dev.tsv", "test.tsv")
+PARTS = ("train.csv", "dev.tsv", "test.tsv")
 
 
 def parser() -> cli.Parser:
@@ -26,24 +27,33 @@ def parser() -> cli.Parser:
     parser.add_argument("--overwrite", action="store_true", help="replace files of these names of another making")
     flags.add_bad_lines(parser)
     parser.reads("faq_file", "no_answer_file")
-    parser.outputs.append(lambda args: [("--output_dir", os.path.join(args.output_dir, name)) for name in FILES])
+    parser.outputs.append(lambda args: [("--output_dir", os.path.join(args.output_dir, name))
+                                        for name in files_of(args.faq_file)])
     return parser
+
+
+def files_of(faq_file: str) -> tuple[str, ...]:
+    """Return the names of what is written."""
+    from semindex.faq.entries import is_json
+
+    return ("faq.jsonl" if is_json(faq_file) else "faq.tsv", *PARTS)
 
 
 def main() -> None:
     """Read, split, write."""
     args = parser().parse_args()
-    from semindex.faq.entries import read_faq
+    from semindex.faq.entries import is_json, read_faq
     from semindex.faq.split import read_unanswered, split_faq
     from semindex.text.counted import counted
     from semindex.text.split import write_parts
 
     entries, lines = read_faq(args.faq_file, args.skip_bad_lines)
     unanswered = read_unanswered(args.no_answer_file or [], entries, args.skip_bad_lines)
-    parts = split_faq(entries, unanswered, args.dev, args.test, args.seed)
+    parts = split_faq(entries, unanswered, args.dev, args.test, args.seed, is_json(args.faq_file))
+    names = files_of(args.faq_file)
     print(f"{args.faq_file}: {counted(len(entries), 'entry', 'entries')}{lines.notes()}", flush=True)
-    write_parts(args.output_dir, dict(zip(FILES, parts)), args.overwrite, "split_faq.py")
-    counts = ", ".join(f"{name} {len(part)}" for name, part in zip(FILES, parts))
+    write_parts(args.output_dir, dict(zip(names, parts)), args.overwrite, "split_faq.py")
+    counts = ", ".join(f"{name} {len(part)}" for name, part in zip(names, parts))
     print(f"{args.output_dir}: lines of {counts}")
 
 

@@ -1,6 +1,7 @@
 """A FAQ: entries read, split, indexed, ranked, answered or refused; the formulas by hand."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from semindex.errors import UserError
 from semindex.faq import confidence
 from semindex.faq.answering import Answerer, as_json, lines_of
-from semindex.faq.calibrating import calibrate
+from semindex.faq.calibrating import calibrate, judged
 from semindex.faq.directory import Faq
 from semindex.faq.entries import Entry, questions_of, read_faq
 from semindex.faq.ranking import rank_entries, scores_of
 from semindex.faq.split import read_unanswered, split_faq
 from semindex.measure import faq as measure
+from semindex.measure import report
+from semindex.measure.significance import difference
 from semindex.search.fusion import Fusion, Ranking
 from semindex.search.index import IndexSettings
 from semindex.search.keyword import KeywordSettings
@@ -95,6 +98,15 @@ def test_a_split_keeps_each_question_on_one_side():
     assert all(row.split("\t")[1].strip() in ("", f"问{row[1]}") for row in (*dev, *test))
 
 
+def test_what_stands_twice_is_not_held_out_and_kept(tmp_path):
+    entries = [Entry("甲", "一\n\n二\t三", "", ["乙", "乙", "甲", "丙", "丁"])]
+    faq, _, dev, test = split_faq(entries, [], 1, 1, seed=0, json=True)
+    path = write(tmp_path / "faq.jsonl", "".join(faq))
+    kept, held = read_faq(path)[0], [row.split("\t")[0] for row in (*dev, *test)]
+    assert kept[0].answer == entries[0].answer
+    assert sorted([*kept[0].questions, *held]) == sorted(entries[0].questions) and len(held) == 2
+
+
 def test_unanswered_questions_that_the_faq_asks_are_refused(tmp_path):
     path = write(tmp_path / "no.txt", "天气\n甲\n")
     with pytest.raises(UserError, match=":2: '甲' is a question of the FAQ"):
@@ -140,6 +152,8 @@ def test_the_regression_is_at_its_minimum():
         assert loss(np.array(found.weights) + step[:3], found.bias + step[3]) >= best - 1e-6
     content = json.loads(json.dumps(found.as_json()))
     assert confidence.Confidence.from_json("x", content, 3) == found
+    with pytest.raises(UserError, match="3 numbers above 1e-12"):  # probabilities would be no numbers
+        confidence.Confidence.from_json("x", content | {"deviation": [1, 1e-320, 1]}, 3)
     with pytest.raises(UserError, match="6 numbers"):
         confidence.Confidence.from_json("x", content, 6)
     for wrong in (np.ones(80, bool), np.zeros(80, bool)):
@@ -192,6 +206,19 @@ def test_a_reply_answers_suggests_or_refuses(letters):
     assert plain.state == "suggest" and plain.confidence is None and [*lines_of(plain, letters)][1] == "  1  aab"
 
 
+def test_a_question_without_an_entry_is_never_found():
+    hits, near = judged(np.array([[0, -1, -1], [2, 1, 0], [-1, -1, -1]]), np.array([-1, 0, -1]))
+    assert hits.tolist() == [False] * 3 and near.tolist() == [False, True, False]
+
+
+def test_calibration_says_what_its_questions_cannot_tell(letters, capsys):
+    questions = [f"{'aab' if n % 2 else 'ccd'}{'z' * (n > 1)}{n}" for n in range(2, 42)] + ["AAB!"]
+    wanted = [n % 2 == 0 for n in range(2, 42)] + [0]
+    calibrate(letters, questions, Letters()(questions), list(map(int, wanted)), 0.95, 0.5, seed=0)
+    told = capsys.readouterr().err
+    assert "no question without an answer" in told and "1 question of 41 read as one of the FAQ's" in told
+
+
 def test_calibration_chooses_thresholds_that_hold(letters):
     rng = np.random.default_rng(1)
     questions, wanted = [], []
@@ -228,3 +255,20 @@ def test_labelled_questions_and_replies_are_checked(tmp_path):
     replies = write(tmp_path / "r.jsonl", '{"question": "二", "state": "none", "hits": []}\n')
     with pytest.raises(UserError, match="has no line for any query"):
         measure.of_replies(SimpleNamespace(questions_file=path, reply_file=[replies], skip_bad_lines=False))
+
+
+def test_shares_of_what_the_replies_choose_are_not_paired(tmp_path, capsys):
+    questions = write(tmp_path / "q.tsv", "一\t甲\n二\t甲\n三\t\n")
+    paths = []
+    for name, states in (("one", "answer none none"), ("two", "none answer none"), ("three", "none none suggest")):
+        rows = [{"question": q, "state": s, "hits": [{"question": "甲"}]} for q, s in zip("一二三", states.split())]
+        paths.append(write(tmp_path / name, "".join(json.dumps(row) + "\n" for row in rows)))
+    values = measure.of_replies(SimpleNamespace(questions_file=questions, reply_file=paths, skip_bad_lines=False))
+    report.compare(values, 0, measure.BY_STATE)
+    parts = {part.splitlines()[0].split(",")[0]: part for part in re.split(r"\n(?! )", capsys.readouterr().out.strip())}
+    assert " p=" in parts["coverage"] and " p=" in parts["answer@1"]
+    assert " p=" not in parts["precision"] and "of no query" in parts["precision"]
+
+
+def test_one_query_shows_no_difference():
+    assert difference(np.array([1.0]), np.array([0.0])).p == 1.0

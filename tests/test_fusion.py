@@ -100,3 +100,11 @@ def test_texts_that_read_the_same():
     assert texts.find(["卡丢了，怎么办", "etc怎么办理？", "卡", "!!", ""]).tolist() == [0, 1, -1, -1, -1]
     assert SameTexts([]).find(["卡"]).tolist() == [-1]
     assert SameTexts(["卡"]).find([]).tolist() == []
+
+
+def test_what_is_closest_is_taken_and_signs_with_a_meaning_are_no_punctuation():
+    assert len(set(plain(["C怎么装", "C++怎么装", "C#怎么装", "ｃ＃ 怎么装？"]))) == 3
+    assert len(set(plain(["कल", "काल"]))) == 2  # vowel signs are marks, no letters
+    assert plain(["好吗～", "怎么办😭❤️！"]) == ["好吗", "怎么办"]
+    texts = SameTexts(["满1.5折吗", "满15折吗", "满15 折吗"])
+    assert texts.find(["满1.5 折吗？", "满15折吗", "满１５折吗", "满15 折吗", "满1，5折吗"]).tolist() == [0, 1, 1, 2, 0]

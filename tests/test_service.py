@@ -4,10 +4,12 @@ import asyncio
 import base64
 import json
 import signal
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import conftest
 import numpy as np
 import pytest
 from conftest import SUBJECTS, succeed
@@ -18,11 +20,14 @@ from service import running
 from deploy.service import live as lives
 from deploy.service.cache import Cache
 from deploy.service.compute import Compute, FullError
+from deploy.service.serving import Service
 from deploy.service.store import ConflictError, Store, UnknownError
 from semindex.encode.text_encoder import TextEncoder
+from semindex.faq.confidence import Confidence
 from semindex.faq.entries import Entry
 from semindex.search.fusion import Fusion
-from semindex.search.methods import Method
+from semindex.search.keyword import KeywordSettings
+from semindex.search.methods import Calibration, Method
 from semindex.text.ragged import Ragged
 
 WIDTH = 8
@@ -120,7 +125,7 @@ def test_an_index_that_changed_finds_what_a_new_one_finds(tmp_path_factory, step
             live.adopt(lives.open_snapshot(f"{directory}/{lives.snapshots(directory)[0]}"), frozen)
             frozen = None
         elif step[0] == "restart" and frozen and frozen.number == number:
-            live = lives.load(directory, "f", WIDTH, pytest.fail)
+            live = lives.load(directory, lives.Live.empty("f", WIDTH), number, pytest.fail)
             frozen = None
     assert set(live.questions) == set(entries)
     fresh = index_of(entries)
@@ -131,15 +136,36 @@ def test_an_index_that_changed_finds_what_a_new_one_finds(tmp_path_factory, step
             assert [s for _, s in mine] == pytest.approx([s for _, s in theirs], abs=1e-4)
 
 
+def test_a_question_that_reads_as_one_that_is_gone_is_still_found():
+    live = index_of({1: Entry("AB?", "x"), 2: Entry("ab", "y"), 3: Entry("ab!", "z")})
+
+    def exact(query):
+        return live.owner.get(live.search([query], run(Characters()([query]).pad(np.arange(1), 0)), Method(), 3)[2][0])
+
+    assert [exact(query) for query in ("ab", "ab?", "a b", "c")] == [2, 1, 2, None]
+    live.apply([SimpleNamespace(number=9, id=2, entry=None)], np.empty([0, WIDTH], np.float32))
+    assert exact("ab") == 1
+    live.apply([SimpleNamespace(number=10, id=1, entry=None)], np.empty([0, WIDTH], np.float32))
+    assert exact("ab") == 3
+
+
 def test_a_damaged_snapshot_is_passed_over(tmp_path):
     live = index_of({1: Entry("ab", "x"), 2: Entry("cd", "y")})
     lives.rebuild(live.freeze(), str(tmp_path), "f")
     path = tmp_path / lives.snapshots(str(tmp_path))[0] / "vectors.npy"
-    assert len(lives.load(str(tmp_path), "f", WIDTH, pytest.fail)) == 2
+
+    def load(warn, *about, last=2, **more):
+        return len(lives.load(str(tmp_path), lives.Live.empty(*about, **more), last, warn))
+
+    assert load(pytest.fail, "f", WIDTH) == 2
     told = []
-    assert not len(lives.load(str(tmp_path), "g", WIDTH, told.append)) and "another encoder" in told[0]
+    for message, *about in (("another encoder", "g", WIDTH), ("another store", "f", WIDTH, "other"),
+                            ("other keyword settings", "f", WIDTH, "", KeywordSettings(k1=1.0))):
+        assert not load(told.append, *about) and message in told.pop()
     path.write_bytes(path.read_bytes()[:-4])
-    assert not len(lives.load(str(tmp_path), "f", WIDTH, told.append)) and "passed over" in told[1]
+    assert not load(told.append, "f", WIDTH) and "passed over" in told.pop()
+    assert not load(told.append, "f", WIDTH, last=1) and "newer than the store" in told.pop()
+    assert not lives.snapshots(str(tmp_path))
 
 
 def test_texts_of_many_requests_share_batches_and_get_their_own_vectors():
@@ -202,6 +228,94 @@ def test_a_full_queue_says_so_and_the_work_of_who_left_is_dropped():
     assert asyncio.run(ask()).shape == (1, WIDTH)
     assert compute.numbers.dropped == 3 and compute.waiting == 0
     compute.stop(5)
+
+
+def test_a_full_disk_undoes_the_write_and_the_next_one_works(tmp_path):
+    store = Store(str(tmp_path / "a.sqlite"))
+    store._db().execute("PRAGMA max_page_count = 40")
+    for text in ("x" * 300_000, "x" * 300_000):
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            store.add([Entry("大", text)])
+    assert store.add([Entry("小", "y")])[0].number == 1 and store.count() == 1
+    store.close()
+
+
+def service_of(tmp_path, run=run, **more):
+    return Service(str(tmp_path / "data"), encoder(run), "f", **more)
+
+
+def test_a_write_is_refused_before_it_is_on_the_disk_or_not_at_all(tmp_path):
+    gate = threading.Event()
+    gate.set()
+
+    def slow(ids):
+        gate.wait(10)
+        return run(ids)
+
+    async def ask():
+        service = service_of(tmp_path, slow, most=4)
+        await service.start()
+        gate.clear()
+        first = asyncio.create_task(service.vectors(["a"], "query"))
+        await asyncio.sleep(0.05)
+        written = asyncio.create_task(service.write(lambda: service.store.add([Entry("甲", "x", "", list("bcdef"))])))
+        await asyncio.sleep(0.05)
+        with pytest.raises(FullError):
+            await service.write(lambda: service.store.add([Entry("乙", "y")]))
+        assert service.store.count() == 1
+        left = asyncio.create_task(service.write(lambda: service.store.remove(1)))
+        gate.set()
+        await first
+        assert (await written)[0][0].id == 1
+        left.cancel()
+        await service.write(lambda: service.store.add([Entry("丙", "z")]))
+        assert sorted(service.index.questions) == [entry for entry, _ in service.store.some()]
+        await asyncio.to_thread(service.stop, 5)
+
+    asyncio.run(ask())
+
+
+def test_a_store_that_was_replaced_or_put_back_is_what_is_searched(tmp_path):
+    data = tmp_path / "data"
+
+    async def serve(first=(), writes=()):
+        service = service_of(tmp_path, bound=1)
+        await service.start([Entry(text, text) for text in first])
+        for text in writes:
+            await service.write(lambda text=text: service.store.add([Entry(text, text)]))
+            while service.rebuilding:
+                await asyncio.sleep(0.01)
+        asked = ["ab", "bc", "cd", "de", "ef", "fa", "fb", "fc"]
+        found = [reply["hits"][0]["answer"] for reply in (await service.search(asked))["replies"]]
+        await asyncio.to_thread(service.stop, 5)
+        return {one for one, two in zip(asked, found) if one == two}, service.rebuilds
+
+    assert asyncio.run(serve(["ab", "bc"]))[0] == {"ab", "bc"}
+    (data / "kept").write_bytes((data / "entries.sqlite").read_bytes())
+    assert asyncio.run(serve(writes=["cd", "de", "ef"]))[0] == {"ab", "bc", "cd", "de", "ef"}
+    (data / "entries.sqlite").write_bytes((data / "kept").read_bytes())
+    found, rebuilds = asyncio.run(serve(writes=["fa", "fb", "fc"]))
+    assert found == {"ab", "bc", "fa", "fb", "fc"} and rebuilds
+    (data / "entries.sqlite").unlink()
+    assert asyncio.run(serve(["fa", "cd", "de", "ef", "fb"]))[0] == {"fa", "cd", "de", "ef", "fb"}
+
+
+def test_another_entry_is_no_answer_in_the_place_of_one_that_is_gone(tmp_path):
+    sure = Confidence((0,) * 6, (1,) * 6, (0,) * 6, 10, answer=0.5, suggest=0.2)  # of everything
+    calibration = Calibration(Method(), "f", "c", thresholds=sure.as_json())
+
+    async def ask():
+        service = service_of(tmp_path, calibration=calibration)
+        await service.start([Entry("abc", "right"), Entry("abd", "wrong")])
+        before = (await service.search(["abc"]))["replies"][0]
+        await asyncio.to_thread(service.store.remove, 1)  # the index has not heard of it yet
+        after = (await service.search(["abc"]))["replies"][0]
+        await asyncio.to_thread(service.stop, 5)
+        return before, after
+
+    before, after = asyncio.run(ask())
+    assert (before["state"], before["hits"][0]["answer"]) == ("answer", "right")
+    assert (after["state"], after["confidence"], [hit["answer"] for hit in after["hits"]]) == ("suggest", None, ["wrong"])
 
 
 def test_the_cache_forgets_the_least_used_and_the_old():
@@ -300,7 +414,11 @@ def test_entries_come_change_and_go(server):
     ("POST", "/search", {"query": ["a"] * 1025}, 422), ("POST", "/encode", {"texts": "a"}, 422), ("POST", "/encode", b"", 400),
     ("POST", "/encode", {"texts": [["a"]]}, 422), ("POST", "/encode", b"[" * 5000, 422),
     ("POST", "/v1/embeddings", {"input": "a", "dimensions": 5000}, 422), ("POST", "/similarity", {"pairs": [["a"]]}, 422),
-    ("GET", "/search", None, 405), ("GET", "/entries/0", None, 404), ("GET", "/entries/x", None, 422),
+    ("POST", "/search", {"query": "\x1c"}, 422), ("POST", "/search", b'{"query": "\\ud800"}', 422),
+    ("POST", "/entries", {"question": "a\x1c", "answer": "\x1d"}, 422), ("POST", "/encode", b'{"texts": ["\\ud800"]}', 422),
+    ("POST", "/encode", b'{"id": NaN, "texts": ["a"]}', 422), ("POST", "/encode", b'{"id": 1e999, "texts": ["a"]}', 422),
+    ("POST", "/encode", b'{"id": "\\ud800", "texts": ["a"]}', 422), ("POST", "/encode", {"texts": ["a", "\x1c"]}, 422),
+    ("GET", "/search", None, 405), ("XYZZY", "/search", None, 405), ("GET", "/entries/0", None, 404), ("GET", "/entries/x", None, 422),
     ("GET", "/entries/99999999999999999999", None, 404), ("DELETE", "/entries/12345", None, 404), ("GET", "/entries?after=-1", None, 422),
     ("GET", "/../../etc/passwd", None, 404), ("POST", "/entries", {"question": "a"}, 422), ("POST", "/feedback", {"query": "a"}, 422),
     ("GET", "/entries?like=%27%20OR%201%3D1--", None, 200),
@@ -310,6 +428,25 @@ def test_bad_requests_get_a_json_error(server, method, path, body, status):
     got, content, _ = server.ask(method, path, None if raw is not None else body, raw=raw)
     assert got == status, content
     assert status == 200 or (set(content) == {"error", "status"} and content["status"] == status)
+
+
+@pytest.mark.slow
+def test_made_up_methods_make_no_series(server):
+    server.ask("XYZZY", "/search")
+    assert "XYZZY" not in server.ask("GET", "/metrics")[1]
+
+
+@pytest.mark.slow
+def test_two_services_do_not_share_their_data(server, place):
+    done = conftest.run("deploy/service/serve.py", "--model_dir", "export", "--data_dir", "data", "--port", "0", cwd=place)
+    assert done.returncode == 2 and "--data_dir" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_variable_that_names_no_choice_is_refused(place):
+    done = conftest.run("deploy/service/serve.py", "--model_dir", "export", "--data_dir", "unused", cwd=place,
+                      env={"SEMINDEX_ENGINE": "onyx"})
+    assert done.returncode == 2 and "SEMINDEX_ENGINE=onyx: expected one of auto, static, onnx, int8" in done.stderr
 
 
 @pytest.mark.slow

@@ -2,13 +2,24 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from semindex.faq.entries import Entry
 
 MOST_TEXTS, LONGEST = 1024, 8192  # of a request; characters of a text
-Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST, strip_whitespace=True, pattern=r"\S")]
+
+
+def _said(text: str) -> str:
+    """Return a text that is more than what split() takes for white space, control characters among it."""
+    if not text.split():
+        raise ValueError("holds white space alone")
+    return text
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST, strip_whitespace=True, pattern=r"\S"),
+                 AfterValidator(_said)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
+TEXTS: TypeAdapter[list[str]] = TypeAdapter(Texts)
 
 
 class Body(BaseModel):
@@ -38,7 +49,7 @@ class EntryBody(Body):
     """An entry of the FAQ."""
 
     question: Text
-    answer: Annotated[str, StringConstraints(min_length=1, max_length=65_536, pattern=r"\S")]
+    answer: Annotated[str, StringConstraints(min_length=1, max_length=65_536, pattern=r"\S"), AfterValidator(_said)]
     category: Annotated[str, StringConstraints(max_length=LONGEST)] = ""
     similar: Annotated[list[Text], Field(max_length=MOST_TEXTS)] = []
 

@@ -6,6 +6,7 @@ there as soon as it is idle.
 
 import asyncio
 import collections
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -80,9 +81,13 @@ class Compute:
         if self._stopped or self._waiting and busy:
             raise FullError(min(60.0, max(1.0, self.expected())))
 
-    async def encode(self, texts: Sequence[str], side: str) -> np.ndarray:
-        """Return the vectors of texts, float32 [texts, dimension]; FullError where too many wait."""
-        self.admit(len(texts))
+    async def encode(self, texts: Sequence[str], side: str, admitted: bool = False) -> np.ndarray:
+        """Return the vectors of texts, float32 [texts, dimension]; FullError where too many wait.
+
+        admitted: they are taken however many wait.
+        """
+        if not admitted:
+            self.admit(len(texts))
         loop = asyncio.get_running_loop()
         work = Texts(list(texts), side, loop.create_future(), loop)
         with self._wake:
@@ -158,11 +163,13 @@ class Compute:
             chosen = [waiting[place] for place in rows.tolist()]
             kept = set(rows.tolist())
             waiting = [pair for place, pair in enumerate(waiting) if place not in kept]
-            self._batch([pair for pair in chosen if not pair[0].future.cancelled()])
+            answers = self._batch([pair for pair in chosen if not pair[0].future.cancelled()])
             for work, _ in chosen:
                 if work.future.cancelled():
                     self.numbers.dropped += 1
             self._leave(len(chosen))
+            for tell in answers:  # who is answered waits no more
+                tell()
             with self._wake:
                 jobs, self._jobs = self._jobs, collections.deque()
                 more, self._texts = self._texts, collections.deque()
@@ -173,9 +180,10 @@ class Compute:
                     _failed(loop, future, error)
             waiting += [(work, row) for work in self._take(list(more)) for row in range(len(work.texts))]
 
-    def _batch(self, chosen: list[tuple[Texts, int]]) -> None:
+    def _batch(self, chosen: list[tuple[Texts, int]]) -> list[Callable[[], None]]:
+        """Encode texts; return what tells those who have all of theirs, or that it failed."""
         if not chosen:
-            return
+            return []
         longest = max(int(work.tokens.lengths[row]) for work, row in chosen)
         ids = np.full([len(chosen), longest], self.encoder.tokenizer.pad_id, np.int64)
         for place, (work, row) in enumerate(chosen):
@@ -187,20 +195,20 @@ class Compute:
             if not np.isfinite(vectors).all():
                 raise ValueError("the encoder gives no finite vector")
         except Exception as error:
-            for work, _ in chosen:
-                _failed(work.loop, work.future, error)
-            return
+            return [functools.partial(_failed, work.loop, work.future, error) for work, _ in chosen]
         taken = time.perf_counter() - began
         self.numbers.batches += 1
         self.numbers.texts += len(chosen)
         self.numbers.seconds += taken
         self.numbers.rows.append(taken / len(chosen))
+        answers = list[Callable[[], None]]()
         for place, (work, row) in enumerate(chosen):
             assert work.vectors is not None
             work.vectors[row] = vectors[place]
             work.left -= 1
             if not work.left:
-                _done(work.loop, work.future, work.vectors)
+                answers.append(functools.partial(_done, work.loop, work.future, work.vectors))
+        return answers
 
 
 def _done(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", value: Any) -> None:

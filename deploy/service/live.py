@@ -20,13 +20,13 @@ from semindex.errors import UserError
 from semindex.faq.ranking import rank_entries
 from semindex.fields import read_fields, text, whole
 from semindex.search.fusion import Fused, Ranking, fuse
-from semindex.search.index import IndexSettings, VectorIndex, build_index, engine
+from semindex.search.index import IndexSettings, VectorIndex, choose, engine
 from semindex.search.keyword import KeywordIndex, KeywordSettings
 from semindex.search.methods import Method
-from semindex.text.same_text import plain
+from semindex.text.same_text import closest, plain
 
 META, FORMAT, KEPT = "snapshot.json", 1, 2
-FIELDS = {"format": whole(1, 2**31), "number": whole(0, 2**62), "encoder": text(), "kind": text(),
+FIELDS = {"format": whole(1, 2**31), "number": whole(0, 2**62), "encoder": text(), "store": text(), "kind": text(),
           "dimension": whole(1, 65_536), "count": whole(0, 2**40), "next": whole(0, 2**62)}
 
 
@@ -34,8 +34,10 @@ FIELDS = {"format": whole(1, 2**31), "number": whole(0, 2**62), "encoder": text(
 class Frozen:
     """A moment of a live index, for a rebuild. number: of the last change that is in it; rows as Live keeps them."""
 
+    store: str
     number: int
     next: int
+    keyword: KeywordSettings
     ids: np.ndarray
     owners: np.ndarray
     texts: list[str]
@@ -45,25 +47,27 @@ class Frozen:
 @dataclass
 class Live:
     """Questions of entries under ids of their own. encoder: fingerprint; snapshot: vectors that do not change; delta:
-    those that came since; gone: ids of the snapshot that are not to be found."""
+    those that came since; store: identity of the store that changes come from; gone: ids of the snapshot that are
+    not to be found."""
 
     encoder: str
     snapshot: VectorIndex
     delta: VectorIndex
     keyword: KeywordIndex
+    store: str = ""
     number: int = 0
     next: int = 0
     gone: set[int] = field(default_factory=set)
     owner: dict[int, int] = field(default_factory=dict)  # question -> entry
     text: dict[int, str] = field(default_factory=dict)
     questions: dict[int, list[int]] = field(default_factory=dict)  # entry -> questions
-    same: dict[str, int] = field(default_factory=dict)  # plain text -> question
+    same: dict[str, list[int]] = field(default_factory=dict)  # plain text -> questions that read so, ascending
 
     @classmethod
-    def empty(cls, encoder: str, dimension: int) -> "Live":
+    def empty(cls, encoder: str, dimension: int, store: str = "", keyword: KeywordSettings | None = None) -> "Live":
         """Return an index without entries."""
         exact = engine("exact")
-        return cls(encoder, exact(dimension), exact(dimension), KeywordIndex(KeywordSettings()))
+        return cls(encoder, exact(dimension), exact(dimension), KeywordIndex(keyword), store)
 
     def __len__(self) -> int:
         return len(self.owner)
@@ -104,12 +108,13 @@ class Live:
     def _know(self, id: int, entry: int, one: str) -> None:
         self.owner[id], self.text[id] = entry, one
         self.questions.setdefault(entry, []).append(id)
-        self.same.setdefault(plain([one])[0], id)
+        self.same.setdefault(plain([one])[0], []).append(id)
 
     def _forget(self, id: int) -> None:
         form = plain([self.text.pop(id)])[0]
         del self.owner[id]
-        if self.same.get(form) == id:
+        self.same[form].remove(id)
+        if not self.same[form]:
             del self.same[form]
 
     def _remove(self, id: int) -> None:
@@ -155,13 +160,18 @@ class Live:
             own = rank_entries(Ranking(places, ranking.scores), owners, temperature if name == "dense" else 0.0)
             own.questions = known[own.questions] if len(known) else own.questions  # of places that are filled
             sources[name] = own
-        exact = [self.same.get(form, -1) if form else -1 for form in plain(list(queries))]
+        exact = [self._exact(query, form) for query, form in zip(queries, plain(list(queries)))]
         entries = np.array([self.owner[id] if id >= 0 else -1 for id in exact], np.int64)
         weights = {"dense": (1.0, 0.0), "keyword": (0.0, 1.0)}.get(method.name, method.fusion.weights)
         if vectors is None:
             weights = weights[1:]
         fusion = type(method.fusion)(method.fusion.kind, method.fusion.k, weights)
         return fuse(list(sources.values()), fusion, k, entries), sources, exact
+
+    def _exact(self, query: str, form: str) -> int:
+        """Return the question that reads as a query, -1 for none; of several the one that is closest."""
+        alike = self.same.get(form, []) if form else []
+        return alike[closest(query, [self.text[id] for id in alike])] if alike else -1
 
     def adopt(self, snapshot: VectorIndex, frozen: Frozen) -> None:
         """Go on with a snapshot of an earlier moment; ids only grow, so what came since is told by them."""
@@ -187,22 +197,18 @@ class Live:
             found[new] = delta[np.searchsorted(own, ids[new])]
             return found
 
-        return Frozen(self.number, self.next, ids, owners, [self.text[id] for id in ids.tolist()], vectors)
+        return Frozen(self.store, self.number, self.next, self.keyword.settings, ids, owners,
+                      [self.text[id] for id in ids.tolist()], vectors)
 
 
 def rebuild(frozen: Frozen, directory: str, encoder: str, settings: IndexSettings | None = None) -> str:
     """Write a snapshot of a moment below a directory; return its path. Older ones but KEPT are removed."""
-    vectors = frozen.vectors()
-    exact = engine("exact")
-    index = build_index(vectors, settings or IndexSettings()) if len(vectors) else exact(vectors.shape[1])
-    if index.kind != "exact":
-        index = type(index).build(vectors, settings, frozen.ids)
-    elif len(vectors):
-        index = exact.build(vectors, ids=frozen.ids)
+    vectors, settings = frozen.vectors(), settings or IndexSettings()
+    index = engine(choose(settings, len(vectors))).build(vectors, settings, frozen.ids)
     path = os.path.join(directory, f"{frozen.number:016d}")
     with atomic_directory(path, "snapshot") as partial:
         index.save(partial)
-        keyword = KeywordIndex(KeywordSettings())
+        keyword = KeywordIndex(frozen.keyword)
         keyword.add(frozen.texts, frozen.ids)
         keyword.save(os.path.join(partial, "keyword"))
         os.makedirs(os.path.join(partial, "rows"))
@@ -210,8 +216,8 @@ def rebuild(frozen: Frozen, directory: str, encoder: str, settings: IndexSetting
         np.save(os.path.join(partial, "rows", "owners.npy"), frozen.owners)
         with open(os.path.join(partial, "rows", "texts.json"), "w", encoding="utf-8") as file:
             json.dump(frozen.texts, file, ensure_ascii=False)
-        meta = {"format": FORMAT, "number": frozen.number, "encoder": encoder, "kind": index.kind,
-                "dimension": vectors.shape[1], "count": len(index), "next": frozen.next,
+        meta = {"format": FORMAT, "number": frozen.number, "encoder": encoder, "store": frozen.store,
+                "kind": index.kind, "dimension": vectors.shape[1], "count": len(index), "next": frozen.next,
                 "parameters": index.parameters()}
         with open(os.path.join(partial, META), "w", encoding="utf-8") as file:
             json.dump(meta, file)
@@ -227,27 +233,37 @@ def snapshots(directory: str) -> list[str]:
     return sorted((name for name in names if name.isdigit() and len(name) == 16), reverse=True)
 
 
-def load(directory: str, encoder: str, dimension: int, warn: Callable[[str], None]) -> Live:
-    """Return the newest snapshot below a directory that is whole and of the encoder, else an empty index.
+def load(directory: str, empty: Live, last: int, warn: Callable[[str], None]) -> Live:
+    """Return the newest snapshot below a directory that is whole and of the encoder and store of `empty`, else that.
 
-    One that is damaged is told by warn and passed over: the truth is in the store.
+    last: the number of the store's last change. A snapshot of later ones is removed: the store was put back to an
+    earlier moment, and other changes get its numbers. One that is damaged or of another encoder or store is told by
+    warn and passed over: the truth is in the store.
     """
     for name in snapshots(directory):
         path = os.path.join(directory, name)
         try:
-            return _open(path, encoder, dimension)
+            if int(name) > last:
+                shutil.rmtree(path)
+                raise UserError("removed, it is newer than the store")
+            return _open(path, empty)
         except (UserError, OSError, ValueError) as error:
             warn(f"{path}: passed over ({error})")
-    return Live.empty(encoder, dimension)
+    return empty
 
 
-def _open(path: str, encoder: str, dimension: int) -> Live:
+def _open(path: str, empty: Live) -> Live:
     if manifest.check(path, "snapshot") is None:
         raise UserError("no manifest")
     meta = read_fields(os.path.join(path, META), FIELDS, others=True, newest=FORMAT)
-    if (meta["encoder"], meta["dimension"]) != (encoder, dimension):
+    if (meta["encoder"], meta["dimension"]) != (empty.encoder, empty.snapshot.dimension):
         raise UserError("of another encoder")
-    live = Live.empty(encoder, dimension)
+    if meta["store"] != empty.store:
+        raise UserError("of another store")
+    keyword = KeywordIndex.load(os.path.join(path, "keyword"), trust=True)  # compared just now
+    if keyword.settings != empty.keyword.settings:
+        raise UserError("of other keyword settings")
+    live = Live.empty(empty.encoder, empty.snapshot.dimension, empty.store)
     live.snapshot = engine(meta["kind"]).load(path, meta)
     rows = os.path.join(path, "rows")
     ids, owners = (np.load(os.path.join(rows, f"{name}.npy"), allow_pickle=False) for name in ("ids", "owners"))
@@ -257,8 +273,8 @@ def _open(path: str, encoder: str, dimension: int) -> Live:
     for id, entry, one, form in zip(ids.tolist(), owners.tolist(), texts, plain(texts)):
         live.owner[id], live.text[id] = entry, one
         live.questions.setdefault(entry, []).append(id)
-        live.same.setdefault(form, id)
-    live.keyword = KeywordIndex.load(os.path.join(path, "keyword"), trust=True)  # compared just now
+        live.same.setdefault(form, []).append(id)
+    live.keyword = keyword
     return live
 
 

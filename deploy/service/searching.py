@@ -9,9 +9,9 @@ from urllib.parse import parse_qs
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
-from deploy.service.bodies import LONGEST, MOST_TEXTS, Bert, Embeddings, Pairs, Search
+from deploy.service.bodies import LONGEST, MOST_TEXTS, TEXTS, Bert, Embeddings, Pairs, Search
 from deploy.service.problems import problem
 from deploy.service.serving import Service
 
@@ -21,10 +21,10 @@ def routes(service: Service, reader: Any, timely: Callable[[Any], Awaitable[Any]
     app = APIRouter(dependencies=[reader])
 
     @app.post("/search")
-    async def search(body: Search) -> dict[str, Any]:
+    async def search(body: Search) -> Response:
         """Find entries: of each query its state (answer, suggest, none), confidence and hits, with ranks a source."""
         queries = [body.query] if isinstance(body.query, str) else body.query
-        return await timely(service.search(queries, body.top, body.method))
+        return await _rendered(await timely(service.search(queries, body.top, body.method)))
 
     @app.post("/similarity")
     async def similarity(body: Pairs) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def routes(service: Service, reader: Any, timely: Callable[[Any], Awaitable[Any]
             return asked
         vectors = await timely(service.vectors(asked["texts"], "query"))
         rows = await asyncio.to_thread(vectors.tolist)
-        return JSONResponse({"id": asked["id"], "result": rows, "results": rows, "status": 200})
+        return await _rendered({"id": asked["id"], "result": rows, "results": rows, "status": 200})
 
     @app.get("/status/server")
     async def status() -> dict[str, Any]:
@@ -50,7 +50,7 @@ def routes(service: Service, reader: Any, timely: Callable[[Any], Awaitable[Any]
                 "dimension": service.compute.encoder.dimension, "num_request": service.compute.numbers.batches}
 
     @app.post("/v1/embeddings")
-    async def embeddings(body: Embeddings) -> dict[str, Any]:
+    async def embeddings(body: Embeddings) -> Response:
         """Vectors as OpenAI's clients expect them."""
         texts = [body.input] if isinstance(body.input, str) else body.input
         width = service.compute.encoder.dimension
@@ -58,11 +58,26 @@ def routes(service: Service, reader: Any, timely: Callable[[Any], Awaitable[Any]
             raise HTTPException(422, f"dimensions: the encoder's vectors have {width} numbers")
         vectors = await timely(service.vectors(texts, "query"))
         rows = await asyncio.to_thread(_embeddings, vectors, body.dimensions, body.encoding_format)
-        return {"object": "list", "model": body.model or service.fingerprint[:12],
-                "data": [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)],
-                "usage": {"prompt_tokens": 0, "total_tokens": 0}}
+        data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)]
+        return await _rendered({"object": "list", "model": body.model or service.fingerprint[:12], "data": data,
+                                "usage": {"prompt_tokens": 0, "total_tokens": 0}})
 
     return app
+
+
+async def _rendered(content: dict[str, Any]) -> Response:
+    """Return an object as JSON, written beside the event loop, its lists one item after the other: a call of json.dumps
+    lets no other thread run."""
+    def write() -> bytes:
+        fields = (f"{json.dumps(name)}:" + ("[" + ",".join(map(_dumps, value)) + "]" if isinstance(value, list)
+                                            else _dumps(value)) for name, value in content.items())
+        return ("{" + ",".join(fields) + "}").encode()
+
+    return Response(await asyncio.to_thread(write), media_type="application/json")
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _cosines(vectors: np.ndarray) -> np.ndarray:
@@ -89,11 +104,13 @@ async def _bert_request(request: Request) -> dict[str, Any] | Response:
         else:
             content = json.loads(raw)
         body = Bert.model_validate(content)
+        json.dumps(body.id, ensure_ascii=False, allow_nan=False).encode()  # it goes back as it came
     except (ValueError, RecursionError) as error:
         text = str(error).splitlines()[0]
         return problem(422 if raw else 400, f"no request of bert-as-service: {text}")
     texts = [" ".join(map(str, text)) if body.is_tokenized and isinstance(text, list) else text for text in body.texts]
-    if not all(isinstance(text, str) and text.strip() and len(text) <= LONGEST for text in texts):
+    try:
+        return {"id": body.id, "texts": TEXTS.validate_python(texts)}
+    except ValueError:
         return problem(422, f"texts: each must be a text of 1 to {LONGEST} characters"
                             + (", or a list of tokens" if body.is_tokenized else ""))
-    return {"id": body.id, "texts": texts}

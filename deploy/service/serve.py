@@ -53,6 +53,7 @@ def parser() -> Parser:
     parser.add_argument("--write_key", default="", metavar="KEY", help="asked of who changes entries [the read key]")
     parser.add_argument("--trust_files", action="store_true", help="do not compare the checksums of FAQ and export")
     parser.reads("faq_dir", "model_dir")
+    parser.writes("data_dir", role="save")  # one process at a time: each would search without the other's changes
     _from_environment(parser)
     return parser
 
@@ -66,6 +67,8 @@ def _from_environment(parser: Parser) -> None:
         action.required = False
         if isinstance(action, argparse._StoreTrueAction):
             action.default = value.lower() in ("1", "true", "yes")
+        elif action.choices and value not in action.choices:  # which argparse asks of what is typed alone
+            parser.error(f"SEMINDEX_{action.dest.upper()}={value}: expected one of {', '.join(action.choices)}")
         else:
             action.default = value  # argparse converts defaults that are texts as it does what is typed
 
@@ -101,7 +104,8 @@ def build(args: argparse.Namespace) -> Any:
         runtime.warn(f"the calibration was made with another encoder than {path}; it is left out")
         calibration = None
     service = Service(args.data_dir, encoder, fingerprint, calibration, args.rebuild_after,
-                      Cache(args.cache_size, args.cache_seconds), args.max_waiting, args.timeout)
+                      Cache(args.cache_size, args.cache_seconds), args.max_waiting, args.timeout,
+                      faq.keyword.settings if faq else None)
     limits = Limits(args.timeout, args.max_body, args.read_key, args.write_key)
     return create(service, faq.entries if faq else (), limits, args.grace)
 

@@ -18,6 +18,7 @@ from semindex.encode.text_encoder import TextEncoder
 from semindex.faq.answering import SUGGESTIONS, TEMPERATURE
 from semindex.faq.confidence import FEATURES, Confidence, features
 from semindex.faq.entries import Entry
+from semindex.search.keyword import KeywordSettings
 from semindex.search.methods import SOURCES, Calibration, Method
 
 LOG = logging.getLogger("semindex.service")
@@ -28,7 +29,8 @@ class Service:
     """Everything behind the endpoints. fingerprint: of the encoder; bound: pending questions before a rebuild."""
 
     def __init__(self, directory: str, encoder: TextEncoder, fingerprint: str, calibration: Calibration | None = None,
-                 bound: int = 2000, cache: Cache | None = None, most: int = 4096, seconds: float = 10.0) -> None:
+                 bound: int = 2000, cache: Cache | None = None, most: int = 4096, seconds: float = 10.0,
+                 keyword: KeywordSettings | None = None) -> None:
         self.directory, self.fingerprint, self.bound = directory, fingerprint, bound
         self.store = Store(os.path.join(directory, "entries.sqlite"))
         self.compute = Compute(encoder, most, seconds)
@@ -40,10 +42,12 @@ class Service:
             if calibration.thresholds is not None:
                 self.confidence = Confidence.from_json("calibration", calibration.thresholds,
                                                        len(FEATURES) * len(SOURCES))
-        self.index = lives.load(self._snapshots, fingerprint, encoder.dimension, LOG.warning)
+        empty = lives.Live.empty(fingerprint, encoder.dimension, self.store.identity, keyword)
+        self.index = lives.load(self._snapshots, empty, self.store.last(), LOG.warning)
         self.ready = self.rebuilding = False
         self.rebuilds = 0
         self._applying = asyncio.Lock()
+        self._tasks = set[asyncio.Task[Any]]()
 
     @property
     def _snapshots(self) -> str:
@@ -53,27 +57,26 @@ class Service:
         """Take in what the index lacks; an empty store first gets the entries of a FAQ."""
         if first and not self.store.last():
             await asyncio.to_thread(self.store.add, first)
-        changes = await asyncio.to_thread(self.store.since, self.index.number)
-        if self.index.number > self.store.last():  # a store that was replaced: the snapshots are of another one
-            self.index = lives.Live.empty(self.fingerprint, self.compute.encoder.dimension)
-            changes = await asyncio.to_thread(self.store.since, 0)
-        await self._apply(changes)
+        await self._apply(await asyncio.to_thread(self.store.since, self.index.number))
         if self.index.pending > self.bound:
             await self.rebuild()
         await self.vectors(["预热"], "query")
         self.ready = True
 
     async def vectors(self, texts: Sequence[str], side: str, cached: bool = True) -> np.ndarray:
-        """Return the vectors of texts, float32 [texts, dimension]; those asked for lately are not computed again."""
+        """Return the vectors of texts, float32 [texts, dimension]; those asked for lately are not computed again.
+
+        cached: False for texts of entries, which are on the disk already: no full queue refuses them.
+        """
         keys = [(self.fingerprint, side, text) for text in texts]
         found = [self.cache.get(key) if cached else None for key in keys]
         lacking = list(dict.fromkeys(text for text, value in zip(texts, found) if value is None))
         if lacking:
-            fresh = dict(zip(lacking, await self.compute.encode(lacking, side)))
+            fresh = dict(zip(lacking, await self.compute.encode(lacking, side, not cached)))
             found = [fresh[text] if value is None else value for text, value in zip(texts, found)]
             if cached:
                 for text, value in fresh.items():
-                    self.cache.put((self.fingerprint, side, text), value)
+                    self.cache.put((self.fingerprint, side, text), value.copy())  # a view would keep all of its batch
         return np.stack([value for value in found if value is not None]) if found else \
             np.empty([0, self.compute.encoder.dimension], np.float32)
 
@@ -88,15 +91,27 @@ class Service:
         """Do one write of the store, then make it searchable; return the changes and the milliseconds that took.
 
         change: a function that writes and returns Change or a list of it. The write is on the disk before anything
-        else; if the index cannot take it now, it will at the next write or start.
+        else; if the index cannot take it now, it will at the next write or start. FullError, and nothing is written,
+        where too much waits. Who leaves meanwhile stops nothing.
         """
+        self.compute.admit(1)
+        return await asyncio.shield(self._keep(self._write(change)))
+
+    def _keep(self, work: Any) -> "asyncio.Task[Any]":
+        """Run beside what runs; the event loop itself keeps no task from the garbage collector."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _write(self, change: Any) -> tuple[list[Change], float]:
         found = await asyncio.to_thread(change)
         began = time.perf_counter()
         changes = [found] if isinstance(found, Change) else found
         async with self._applying:
             await self._apply(await asyncio.to_thread(self.store.since, self.index.number))
         if self.index.pending > self.bound and not self.rebuilding:
-            asyncio.get_running_loop().create_task(self.rebuild())
+            self._keep(self.rebuild())
         return changes, 1000 * (time.perf_counter() - began)
 
     async def rebuild(self) -> None:
@@ -124,7 +139,8 @@ class Service:
         encoded = time.perf_counter()
         found = await self.compute.call(lambda: self._find(list(queries), vectors, chosen, k))
         searched = time.perf_counter()
-        replies = [self._reply(query, row, *found) for row, query in enumerate(queries)]
+        replies = await asyncio.to_thread(
+            lambda: [self._reply(query, row, *found) for row, query in enumerate(queries)])
         done = time.perf_counter()
         times = {"encode": encoded - began, "search": searched - encoded, "answer": done - searched}
         return {"replies": replies, "method": chosen.name,
@@ -152,13 +168,14 @@ class Service:
 
     def _reply(self, query: str, row: int, fused: Any, names: list[str], exact: list[int], sure: np.ndarray,
                texts: dict[tuple[int, int], str]) -> dict[str, Any]:
-        hits = []
+        hits, first = [], True
         for place, id in enumerate(fused.ids[row].tolist()):
             if id < 0:
                 continue
             try:
                 entry = self.store.get(id)
             except UnknownError:  # removed since the search
+                first = first and place > 0
                 continue
             ranks, scores = fused.ranks[row, place].tolist(), fused.parts[row, place].tolist()
             about = {name: {"rank": rank, "score": round(score, 6)}
@@ -169,7 +186,9 @@ class Service:
         state = "none" if not hits else "answer" if exact[row] >= 0 and self.confidence else "suggest"
         if hits and self.confidence and state != "answer":
             state = self.confidence.states(sure[row : row + 1])[0]
-        confidence = None if np.isnan(sure[row]) else round(float(sure[row]), 6)
+        if state == "answer" and not first:  # what it would be the answer of is gone
+            state = "suggest"
+        confidence = None if np.isnan(sure[row]) or not first else round(float(sure[row]), 6)
         return {"query": query, "state": state, "confidence": confidence, "hits": hits}
 
     def stop(self, seconds: float) -> None:

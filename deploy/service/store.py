@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import threading
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,10 @@ class Change:
 
 
 class Store:
-    """Entries by id, each change numbered. Threads may share it: one writes at a time, each has its own connection."""
+    """Entries by id, each change numbered. identity: of this database and its copies; no other has it.
+
+    Threads may share it: one writes at a time, each has its own connection.
+    """
 
     def __init__(self, path: str) -> None:
         self.path, self._turn, self._local = path, threading.Lock(), threading.local()
@@ -54,7 +58,9 @@ class Store:
             with self._writing() as db:
                 db.executescript(SCHEMA)
                 db.execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", (str(FORMAT),))
-            found = self._db().execute("SELECT value FROM about WHERE name = 'format'").fetchone()[0]
+                db.execute("INSERT OR IGNORE INTO about VALUES ('identity', ?)", (uuid.uuid4().hex,))
+            found, self.identity = (self._db().execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()[0]
+                                    for name in ("format", "identity"))
         except sqlite3.Error as error:
             raise UserError(f"{path}: no database of the service ({error})") from None
         if found != str(FORMAT):
@@ -78,11 +84,12 @@ class Store:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
+                if db.in_transaction:
+                    db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk ends some by itself
+                    db.execute("ROLLBACK")
                 raise
-            if db.in_transaction:
-                db.execute("COMMIT")
 
     def close(self) -> None:
         """Close every connection."""

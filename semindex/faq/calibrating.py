@@ -10,7 +10,9 @@ from semindex.errors import UserError
 from semindex.faq.confidence import Curve, cross_fitted, curve, features, fit, thresholds
 from semindex.faq.directory import Faq
 from semindex.measure.choosing import choose
+from semindex.runtime import warn
 from semindex.search.methods import DEPTH, Calibration, Method
+from semindex.text.counted import counted
 
 TEMPERATURES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
 AMONG, NEAR = 10, 3  # of MRR; suggestions that are shown
@@ -28,6 +30,15 @@ def reciprocal(entries: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return 1 / rank of each wanted entry among the first AMONG, 0 behind, float64 [queries]."""
     hits = entries[:, :AMONG] == wanted[:, None]
     return np.where(hits.any(axis=1), 1 / (1 + hits.argmax(axis=1)), 0.0)
+
+
+def judged(entries: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether the first entry is the wanted one, and whether one of the first NEAR is, both bool [queries].
+
+    entries: int64 [queries, depth], -1 where fewer were found; wanted: -1 of a question without an entry, never found.
+    """
+    found = (entries == wanted[:, None]) & (entries >= 0)
+    return found[:, 0], found[:, :NEAR].any(axis=1)
 
 
 def calibrate(faq: Faq, questions: Sequence[str], vectors: np.ndarray, wanted: Sequence[int], precision: float,
@@ -53,13 +64,13 @@ def calibrate(faq: Faq, questions: Sequence[str], vectors: np.ndarray, wanted: S
     taken = method or choice.method
     result = faq.join(questions, found, taken, AMONG, temperature)
     ids = result.fused.ids
-    hits, near = ids[:, 0] == right, (ids[:, :NEAR] == right[:, None]).any(axis=1)
+    hits, near = judged(ids, right)
     rows = features(result.fused, result.sources)
     sure = cross_fitted(rows, hits, seed)
     answer, suggest = thresholds(sure, hits, near, precision, suggested)
     fitted = fit(rows, hits)
     about = fitted.as_json() | {"answer": answer, "suggest": suggest}
-    answered = sure >= answer
+    answered = (sure >= answer) | (result.exact >= 0)  # as a question that reads as one of the FAQ's is
     measured: dict[str, Any] = {
         "questions": len(right), "with an answer": int(known.sum()), "wanted precision": precision,
         "answer@1": _share(hits[known]), f"mrr@{AMONG}": _share(reciprocal(ids, right)[known]),
@@ -69,6 +80,11 @@ def calibrate(faq: Faq, questions: Sequence[str], vectors: np.ndarray, wanted: S
         f"mrr@{AMONG} of each method": {name: round(mean, 4) for name, mean in choice.means.items()},
         "gain of hybrid": round(choice.gain.mean, 4), "p": round(choice.gain.p, 4),
     }
+    if known.all():
+        warn("no question without an answer is among them: nobody knows how often such questions will be answered")
+    if count := int((result.exact >= 0).sum()):
+        warn(f"{counted(count, 'question')} of {len(right)} read as one of the FAQ's: they are found too easily to "
+             "tell how sure others are; hold them out of the FAQ (split_faq.py does)")
     calibration = Calibration(taken, faq.encoder["fingerprint"], faq.fingerprint, measured, temperature, about)
     return Calibrated(calibration, curve(sure, hits))
 

@@ -13,7 +13,7 @@ from semindex.measure.choosing import folds
 from semindex.search.fusion import Fused
 
 FEATURES = ("score", "lead", "first")  # of each source
-PENALTY = 1.0
+PENALTY, SMALLEST = 1.0, 1e-12  # smallest: a deviation that is told from none
 STATES = ("answer", "suggest", "none")
 NUMBERS = list_of(real(-1e30, 1e30))
 FIELDS = {"mean": NUMBERS, "deviation": NUMBERS, "weights": NUMBERS, "bias": real(-1e30, 1e30),
@@ -63,9 +63,9 @@ class Confidence:
         """Read what as_json gave; UserError that names the field of the file that is wrong. count: of features."""
         about = check_fields(f"{path}: thresholds", content, FIELDS, advice="make it again with calibrate.py")
         lists = {name: tuple(about[name]) for name in ("mean", "deviation", "weights")}
-        if any(len(value) != count for value in lists.values()) or min(lists["deviation"]) <= 0:
-            raise UserError(f"{path}: thresholds: {count} numbers above 0 were expected in deviation, and as many in "
-                            "mean and weights; make it again with calibrate.py")
+        if any(len(value) != count for value in lists.values()) or min(lists["deviation"]) <= SMALLEST:
+            raise UserError(f"{path}: thresholds: {count} numbers above {SMALLEST} were expected in deviation, and as "
+                            "many in mean and weights; make it again with calibrate.py")
         return cls(**lists, bias=about["bias"], answer=about["answer"], suggest=about["suggest"])
 
 
@@ -74,7 +74,7 @@ def fit(rows: np.ndarray, right: np.ndarray) -> Confidence:
     from scipy.optimize import minimize
 
     mean, deviation = rows.mean(axis=0), rows.std(axis=0)
-    deviation = np.where(deviation > 1e-12, deviation, 1.0)
+    deviation = np.where(deviation > SMALLEST, deviation, 1.0)
     scaled, signs = (rows - mean) / deviation, np.where(right, 1.0, -1.0)
 
     def loss(at: np.ndarray) -> tuple[float, np.ndarray]:

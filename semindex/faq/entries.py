@@ -27,7 +27,7 @@ class Entry:
         return list(dict.fromkeys([self.question, *self.similar]))
 
     def as_row(self) -> str:
-        """Return the line of a table."""
+        """Return the line of a table. Only JSON lines hold answers of several lines."""
         fields = [self.question, self.answer, self.category, *self.similar]
         return "\t".join(fields if self.category or self.similar else fields[:2]) + "\n"
 
@@ -65,8 +65,13 @@ def _from_json(line: str) -> Entry | str:
     return Entry(texts["question"], answer, texts["category"], others)
 
 
+def is_json(path: str) -> bool:
+    """Tell whether a file's name is that of JSON lines."""
+    return path.removesuffix(".gz").endswith((".jsonl", ".json"))
+
+
 def _rows(path: str, skip_bad_lines: bool, lines: ReadReport) -> Iterator[tuple[int, Entry | str]]:
-    if path.removesuffix(".gz").endswith((".jsonl", ".json")):
+    if is_json(path):
         for number, fields in read_rows(path, range(1, 10_000), skip_bad_lines, lines, "a JSON object", may_lack=True):
             yield number, _from_json("\t".join(fields))
         return
@@ -81,7 +86,7 @@ def read_faq(path: str, skip_bad_lines: bool = False) -> tuple[list[Entry], Read
     or, where the name ends in .jsonl, objects of question, answer, category, similar.
 
     Raises UserError with file:line for a line without an answer and for a question that two entries ask (with
-    skip_bad_lines the later one is counted and left out; a similar question alone is dropped).
+    skip_bad_lines the later entry is counted and left out).
     """
     lines = ReadReport(path)
     entries, owner = list[Entry](), dict[str, int]()

@@ -24,9 +24,9 @@ def read_unanswered(paths: Sequence[str], entries: Sequence[Entry], skip_bad_lin
     return found
 
 
-def split_faq(entries: Sequence[Entry], unanswered: Sequence[Sequence[str]], dev: int, test: int,
-              seed: int) -> tuple[list[str], ...]:
-    """Return the lines of faq.tsv, train.csv, dev.tsv and test.tsv.
+def split_faq(entries: Sequence[Entry], unanswered: Sequence[Sequence[str]], dev: int, test: int, seed: int,
+              json: bool = False) -> tuple[list[str], ...]:
+    """Return the lines of faq.tsv (json: of faq.jsonl), train.csv, dev.tsv and test.tsv.
 
     An entry keeps its standard question and at least one similar one: those with fewer than dev + test + 1 similar
     questions hold fewer out, dev first. Of each list of unanswered questions one half goes to dev, the other to test.
@@ -34,13 +34,15 @@ def split_faq(entries: Sequence[Entry], unanswered: Sequence[Sequence[str]], dev
     rng = np.random.default_rng(seed)
     faq, train, sides = list[str](), list[str](), (list[str](), list[str]())
     for entry in entries:
-        others = [entry.similar[i] for i in rng.permutation(len(entry.similar))]
+        similar = entry.questions[1:]  # each once: what is held out is not to stand in the FAQ too
+        others = [similar[i] for i in rng.permutation(len(similar))]
         for side, wanted in zip(sides, (dev, test)):
             count = max(0, min(wanted, len(others) - 1))
             side += [f"{text}\t{entry.question}\n" for text in others[:count]]
             others = others[count:]
-        kept = [text for text in entry.similar if text in set(others)]
-        faq.append(Entry(entry.question, entry.answer, entry.category, kept).as_row())
+        kept = [text for text in similar if text in set(others)]
+        found = Entry(entry.question, entry.answer, entry.category, kept)
+        faq.append(found.as_json() if json else found.as_row())
         train += [f"{one}\t{two}\n" for one, two in itertools.combinations([entry.question, *kept], 2)]
     for texts in unanswered:
         order = rng.permutation(len(texts))

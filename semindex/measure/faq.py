@@ -11,6 +11,7 @@ from semindex.runtime import warn
 from semindex.text.tables import read_labelled, read_rows
 
 STATES = ("answer", "suggest", "none")
+BY_STATE = ("precision", "refusal precision")  # of questions that the replies choose, not of the same ones in two files
 
 
 def read_replies(path: str) -> Iterator[tuple[str, str, list[str]]]:
@@ -21,7 +22,7 @@ def read_replies(path: str) -> Iterator[tuple[str, str, list[str]]]:
     for number, fields in read_rows(path, range(1, 10_000), what="a JSON object", may_lack=True):
         try:
             reply: Any = json.loads("\t".join(fields))
-            row = reply["question"], reply["state"], [hit["question"] for hit in reply["hits"]]
+            row = str(reply["question"]), reply["state"], [hit["question"] for hit in reply["hits"]]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}:{number}: no reply of ask.py ({type(error).__name__}: {error})") from None
         if row[1] not in STATES:

@@ -118,8 +118,11 @@ def show(results: dict[str, dict[str, float]], style: str, digits: int = 2) -> N
                 print(f"{name}={value}")
 
 
-def compare(values: dict[str, dict[str, list[float]]], seed: int) -> None:
-    """Print each metric's mean with its interval, and the files against the first one; values from 0 to 1."""
+def compare(values: dict[str, dict[str, list[float]]], seed: int, unpaired: Collection[str] = ()) -> None:
+    """Print each metric's mean with its interval, and the files against the first one; values from 0 to 1.
+
+    unpaired: metrics whose values are of other queries in each file, which no paired test compares.
+    """
     import numpy as np
 
     from semindex.measure import significance
@@ -127,12 +130,16 @@ def compare(values: dict[str, dict[str, list[float]]], seed: int) -> None:
     base = next(iter(values))
     width = max(map(len, values))
     for name in values[base]:
-        print(f"{name}, percent; 95 % bootstrap interval over {len(values[base][name])} queries")
+        count = "its own" if name in unpaired else len(values[base][name])
+        print(f"{name}, percent; 95 % bootstrap interval over {count} queries")
         for path, found in values.items():
             own = np.array(found[name])
+            if not len(own):
+                print(f"  {path:<{width}}       - of no query")
+                continue
             mean = significance.interval(100 * own, seed)
             line = f"  {path:<{width}} {mean.mean:7.2f} [{mean.low:.2f}, {mean.high:.2f}]"
-            if path != base and len(own) == len(values[base][name]):  # a FAQ's answers are not of the same questions
+            if path != base and name not in unpaired:
                 gap = significance.difference(100 * own, 100 * np.array(values[base][name]), seed)
                 line += f"  {gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}] p={gap.p:.4f}"
             print(line)

@@ -45,7 +45,7 @@ def difference(values: np.ndarray, base: np.ndarray, seed: int = 0) -> Differenc
 
     gaps = values - base
     found = interval(gaps, seed)
-    if not gaps.any():
+    if not gaps.any() or len(gaps) < 2:  # one query shows nothing, whichever way it goes
         return Difference(found.mean, found.low, found.high, 1.0)
     p = permutation_test((gaps,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", vectorized=True,
                          n_resamples=RESAMPLES, batch=max(1, 10_000_000 // len(gaps)),
