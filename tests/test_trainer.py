@@ -1,7 +1,9 @@
+import contextlib
 import json
 import math
 import os
 import re
+import signal
 import sys
 
 import numpy as np
@@ -80,6 +82,21 @@ def test_loss_falls_lines_are_the_recipes_and_checkpoints_stand(tmp_path, capsys
     assert os.readlink(tmp_path / "latest") == "model_40"
     assert sorted(name for name in os.listdir(tmp_path) if name.startswith(".")) == []
     assert not (tmp_path / "model_3" / "optimizer.pdopt").exists() and (tmp_path / "model_40" / "optimizer.pdopt").exists()
+
+
+def test_a_ctrl_c_that_a_library_swallows_ends_the_run_after_the_step(tmp_path):
+    class Swallowing(InBatchNegative):
+        """A head in which a destructor runs as Ctrl-C comes: Python prints the exception and goes on."""
+
+        def forward(self, vectors, mask=None, labels=None):
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            return super().forward(vectors, mask)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(*setup()[:2], Swallowing(), setup()[2], schedule(tmp_path / "run"))
+    assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
 
 
 def test_zero_epochs_save_the_encoder_as_it_starts(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
+from types import FrameType
 from typing import Any
 
 from paddle import nn
@@ -45,7 +46,7 @@ class Run:
         self.step, self.tokenizer, self.total = step, tokenizer, total
         self.checkpoints = Checkpoints(step.schedule.save_dir, step.schedule.keep_checkpoints)
         self.number, self.saved, self.best, self.waited = 0, -1, -math.inf, 0
-        self.stopping = False
+        self.stopping = self.interrupted = False
 
     def prepare(self) -> None:
         """Make the directory, and go on from its latest checkpoint where --resume says so."""
@@ -125,23 +126,37 @@ class Run:
         runtime.say(f"resumed from {path}")
 
     @contextlib.contextmanager
-    def catch_sigterm(self) -> Iterator[None]:
-        """On SIGTERM, which batch systems send before they kill, the step is ended and saved first."""
+    def catch_signals(self) -> Iterator[None]:
+        """On SIGTERM, which batch systems send before they kill, the step is ended and saved first.
+
+        Ctrl-C interrupts at once; where that is lost, in a destructor or a library's callback, after the step.
+        """
         def note(*_: object) -> None:
             self.stopping = True
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self.interrupted = True
+            signal.default_int_handler(number, frame)
 
         if threading.current_thread() is not threading.main_thread():  # only that one may
             yield
             return
         before = signal.signal(signal.SIGTERM, note)
+        python_s = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if python_s:
+            signal.signal(signal.SIGINT, interrupt)
         signal.siginterrupt(signal.SIGTERM, False)  # what is being received goes on: paddle's store would give up
         try:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
+            if python_s:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def stop_if_told(self) -> None:
         """Save and exit where a process was sent SIGTERM. Every process must call it."""
+        if self.interrupted:
+            raise KeyboardInterrupt
         if anywhere(self.stopping):
             self.save()
             runtime.say(f"told to stop: saved step {self.number} of {self.total}; --resume goes on from there")

@@ -53,7 +53,7 @@ class Trainer:
         model.train()
         self.step.head.train()
         try:
-            with run.catch_sigterm(), runtime.progress(self.total, "step", "train", lines=False) as bar:
+            with run.catch_signals(), runtime.progress(self.total, "step", "train", lines=False) as bar:
                 bar.update(run.number)
                 self._loop(bar)
         finally:
