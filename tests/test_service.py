@@ -4,20 +4,24 @@ import asyncio
 import base64
 import json
 import signal
+import socket
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import conftest
 import numpy as np
 import pytest
+import uvicorn
 from conftest import SUBJECTS, succeed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from service import running
 
 from deploy.service import live as lives
+from deploy.service.app import create
 from deploy.service.cache import Cache
 from deploy.service.compute import Compute, FullError
 from deploy.service.serving import Service
@@ -316,6 +320,48 @@ def test_another_entry_is_no_answer_in_the_place_of_one_that_is_gone(tmp_path):
     before, after = asyncio.run(ask())
     assert (before["state"], before["hits"][0]["answer"]) == ("answer", "right")
     assert (after["state"], after["confidence"], [hit["answer"] for hit in after["hits"]]) == ("suggest", None, ["wrong"])
+
+
+@pytest.mark.parametrize("path", ["/search", "/encode"])
+def test_the_work_of_a_client_that_left_is_dropped(tmp_path, path):
+    gate = threading.Event()
+    gate.set()
+    service = service_of(tmp_path, lambda ids: gate.wait(10) and run(ids))
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create(service), log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+
+    def ask(*texts):
+        body = json.dumps({"query" if path == "/search" else "texts": texts}).encode()
+        client = socket.create_connection(listener.getsockname())
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        return client
+
+    def until(true):
+        for _ in range(1000):
+            if true():
+                return
+            time.sleep(0.01)
+        pytest.fail("waited in vain")
+
+    try:
+        until(lambda: service.ready)
+        gate.clear()
+        stays, leaves = ask("a"), None
+        until(lambda: service.compute.waiting == 1)
+        leaves = ask("b", "c")
+        until(lambda: service.compute.waiting == 3)
+        leaves.close()
+        time.sleep(0.2)  # until the server has heard of it
+        gate.set()
+        assert stays.recv(100).startswith(b"HTTP/1.1 200")
+        stays.close()
+        until(lambda: service.compute.numbers.dropped == 2)
+    finally:
+        gate.set()
+        server.should_exit = True
+        thread.join(20)
 
 
 def test_the_cache_forgets_the_least_used_and_the_old():

@@ -85,8 +85,16 @@ def create(service: Service, first: Sequence[Entry] = (), limits: Limits | None 
     app = FastAPI(title="semindex", version="1", lifespan=lifespan, docs_url="/docs", redoc_url=None)
     metrics = Metrics(service)
 
-    async def timely(work: Any) -> Any:
-        return await asyncio.wait_for(work, limits.seconds)
+    async def timely(request: Request, work: Any) -> Any:
+        doing, left = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+        try:  # behind the body nothing is received but that the client left
+            done, _ = await asyncio.wait({doing, left}, timeout=limits.seconds, return_when=asyncio.FIRST_COMPLETED)
+            if doing in done:
+                return doing.result()
+            raise HTTPException(499, "the client left") if left in done else asyncio.TimeoutError
+        finally:
+            doing.cancel()
+            left.cancel()
 
     def key_of(wanted: Callable[[], list[str]]) -> Any:
         async def check(request: Request) -> None:

@@ -16,21 +16,22 @@ from deploy.service.problems import problem
 from deploy.service.serving import Service
 
 
-def routes(service: Service, reader: Any, timely: Callable[[Any], Awaitable[Any]]) -> APIRouter:
-    """Return the endpoints. reader: the dependency that asks for a key; timely: awaits within the time of a request."""
+def routes(service: Service, reader: Any, timely: Callable[..., Awaitable[Any]]) -> APIRouter:
+    """Return the endpoints. reader: the dependency that asks for a key; timely: awaits work of a request, as long as
+    it may take and its client is there."""
     app = APIRouter(dependencies=[reader])
 
     @app.post("/search")
-    async def search(body: Search) -> Response:
+    async def search(request: Request, body: Search) -> Response:
         """Find entries: of each query its state (answer, suggest, none), confidence and hits, with ranks a source."""
         queries = [body.query] if isinstance(body.query, str) else body.query
-        return await _rendered(await timely(service.search(queries, body.top, body.method)))
+        return await _rendered(await timely(request, service.search(queries, body.top, body.method)))
 
     @app.post("/similarity")
-    async def similarity(body: Pairs) -> dict[str, Any]:
+    async def similarity(request: Request, body: Pairs) -> dict[str, Any]:
         """The cosine of each pair."""
         flat = [text for pair in body.pairs for text in pair]
-        vectors = await timely(service.vectors(flat, "query"))
+        vectors = await timely(request, service.vectors(flat, "query"))
         return {"cosines": [round(float(value), 6) for value in await asyncio.to_thread(_cosines, vectors)]}
 
     @app.post("/encode")
@@ -39,7 +40,7 @@ def routes(service: Service, reader: Any, timely: Callable[[Any], Awaitable[Any]
         asked = await _bert_request(request)
         if isinstance(asked, Response):
             return asked
-        vectors = await timely(service.vectors(asked["texts"], "query"))
+        vectors = await timely(request, service.vectors(asked["texts"], "query"))
         rows = await asyncio.to_thread(vectors.tolist)
         return await _rendered({"id": asked["id"], "result": rows, "results": rows, "status": 200})
 
@@ -50,13 +51,13 @@ def routes(service: Service, reader: Any, timely: Callable[[Any], Awaitable[Any]
                 "dimension": service.compute.encoder.dimension, "num_request": service.compute.numbers.batches}
 
     @app.post("/v1/embeddings")
-    async def embeddings(body: Embeddings) -> Response:
+    async def embeddings(request: Request, body: Embeddings) -> Response:
         """Vectors as OpenAI's clients expect them."""
         texts = [body.input] if isinstance(body.input, str) else body.input
         width = service.compute.encoder.dimension
         if body.dimensions and body.dimensions > width:
             raise HTTPException(422, f"dimensions: the encoder's vectors have {width} numbers")
-        vectors = await timely(service.vectors(texts, "query"))
+        vectors = await timely(request, service.vectors(texts, "query"))
         rows = await asyncio.to_thread(_embeddings, vectors, body.dimensions, body.encoding_format)
         data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)]
         return await _rendered({"object": "list", "model": body.model or service.fingerprint[:12], "data": data,
