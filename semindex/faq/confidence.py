@@ -115,9 +115,15 @@ def curve(probabilities: np.ndarray, right: np.ndarray) -> Curve:
     return Curve(ranked[last], hits[last] / counts, counts / len(right))
 
 
-def threshold(found: Curve, precision: float) -> float:
-    """Return the lowest threshold from which on the precision is at least the one wanted; above 1 where none is."""
-    good = np.flatnonzero(found.precision >= precision)
+def threshold(found: Curve, precision: float, questions: int) -> float:
+    """Return the lowest threshold from which on the precision is at least the one wanted; above 1 where none is.
+
+    questions: how many the curve is of. So few answers that one wrong one would break the precision show nothing: 95 %
+    wants 20 of them.
+    """
+    enough = found.coverage * questions * (1 - precision) > 1 - 1e-9
+    good = np.flatnonzero((found.precision >= precision) & enough) if precision < 1 else \
+        np.flatnonzero(found.precision >= 1)
     return float(found.thresholds[good[-1]]) if len(good) else 1.0000001
 
 
@@ -128,7 +134,7 @@ def thresholds(probabilities: np.ndarray, right: np.ndarray, near: np.ndarray, p
     near: bool [queries], whether a right entry is among the suggestions; suggested: how probable that is to be, by a
     regression over the questions that are not answered.
     """
-    answer = threshold(curve(probabilities, right), precision)
+    answer = threshold(curve(probabilities, right), precision, len(right))
     rest = probabilities < answer
     if near[rest].all() or not near[rest].any():
         return answer, 0.0 if near[rest].all() else answer
