@@ -15,7 +15,7 @@ from semindex.search.directory import open_index
 from semindex.search.fusion import Ranking
 from semindex.search.index import IndexSettings
 from semindex.search.keyword import KeywordIndex, KeywordSettings
-from semindex.search.methods import DEPTH, Calibration, Method
+from semindex.search.methods import DEPTH, KEYWORD, Calibration, Method
 from semindex.search.recall_files import check_outputs
 from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.counted import counted
@@ -82,7 +82,8 @@ def of_recall(args: argparse.Namespace, output: str) -> None:
     values = Values(corpus, positives, found, args.metric)
     choice = choose(values, args.seed)
     measured = {f"{args.metric} of each method": {name: round(mean, 4) for name, mean in choice.means.items()},
-                "gain of hybrid": round(choice.gain.mean, 4), "p": round(choice.gain.p, 4), "queries": len(queries)}
+                "gain of hybrid": round(choice.gain.mean, 4), "p": round(choice.gain.p, 4), "queries": len(queries),
+                KEYWORD: {"tokens": args.tokens, "k1": args.k1, "b": args.b}}
     _tell(choice, args.metric, output)
     Calibration(choice.method, opened.fingerprint, corpus.fingerprint, measured).save(output)
 

@@ -125,6 +125,9 @@ def test_a_calibration_serves_the_encoder_it_was_made_with(place):
         assert rows(place / "out" / "one") == rows(place / "out" / "two")
     assert "both say" in fail(*ASKED, "--params_path", "run/latest", "--calibration", "choice.json", "--method", "dense", cwd=place)
     about = json.loads((place / "choice.json").read_text(encoding="utf-8"))
+    (place / "words.json").write_text(json.dumps(about | {"method": "keyword", "measured": {
+        "keyword search": {"tokens": "word", "k1": 1.5, "b": 0.75}}}), encoding="utf-8")
+    assert "was made with --tokens word --k1 1.5 --b 0.75" in fail(*ASKED, "--calibration", "words.json", cwd=place)
     (place / "other.json").write_text(json.dumps(about | {"encoder": "another", "method": "dense"}), encoding="utf-8")
     assert "made with another encoder" in fail(*ASKED, "--params_path", "run/latest", "--calibration", "other.json", cwd=place)
 

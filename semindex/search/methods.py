@@ -18,6 +18,7 @@ from semindex.search.fusion import FUSION, Fused, Fusion, Ranking, fuse
 SOURCES = ("dense", "keyword")
 METHODS = (*SOURCES, "hybrid")
 FORMAT, DEPTH = 1, 100
+KEYWORD = "keyword search"  # among what was measured: the settings of the keyword index of a recall
 FIELDS: dict[str, Field] = {
     "made_by": one_of("semindex"), "format": whole(1, 2**31), "kind": one_of("calibration"), "encoder": text(),
     "corpus": text(), "method": one_of(*METHODS), "fusion": FUSION, "depth": whole(1, 1_000_000),
@@ -124,7 +125,12 @@ def method_of(args: argparse.Namespace) -> Method:
         if args.method or given:
             raise UserError(f"--{'method' if args.method else given[0]} and --calibration {args.calibration} both say "
                             "how to recall; leave one of them out")
-        return Calibration.load(args.calibration).method
+        found = Calibration.load(args.calibration)
+        kept, own = found.measured.get(KEYWORD), {"tokens": args.tokens, "k1": args.k1, "b": args.b}
+        if isinstance(kept, dict) and kept != own and found.method.name != "dense":
+            flags = " ".join(f"--{name} {value}" for name, value in kept.items())
+            raise UserError(f"--calibration {args.calibration}: was made with {flags}; give the same")
+        return found.method
     name = args.method or "dense"
     if given and name != "hybrid":
         raise UserError(f"--{given[0]} is of --method hybrid")
