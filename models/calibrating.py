@@ -7,7 +7,7 @@ import numpy as np
 
 from models.either import open_encoder
 from semindex import pictures, runtime
-from semindex.encode.encoder import encode, report_cut
+from semindex.encode.encoder import encode, report_cut, vector_file
 from semindex.errors import UserError
 from semindex.measure.choosing import Choice, choose
 from semindex.measure.hits import hit_ranks, mrr_at, recall_at
@@ -19,6 +19,7 @@ from semindex.search.methods import DEPTH, KEYWORD, Calibration, Method
 from semindex.search.recall_files import check_outputs
 from semindex.text.corpus import Corpus, read_corpus
 from semindex.text.counted import counted
+from semindex.text.same_text import SameTexts
 from semindex.text.tables import group_pairs, read_labelled, read_pairs
 
 DEEP = 50  # texts looked at
@@ -70,16 +71,19 @@ def of_recall(args: argparse.Namespace, output: str) -> None:
     runtime.say(f"{args.similar_text_pair_file}: {counted(len(queries), 'query', 'queries')}{lines.notes()}")
     runtime.say(f"{args.corpus_file}: {counted(len(corpus), 'text')}{corpus_lines.notes()}")
     opened = open_encoder(args, len(corpus) + len(queries))
-    index = open_index(args.index_dir, corpus, lambda: encode(opened.encoder.side("passage"), corpus, "encode corpus"),
+    file = vector_file(args.index_dir, opened.encoder, corpus, f"{opened.fingerprint} {corpus.fingerprint}") \
+        if args.index_dir else None
+    index = open_index(args.index_dir, corpus,
+                       lambda: encode(opened.encoder.side("passage"), corpus, "encode corpus", file),
                        IndexSettings.from_flags(args), opened.fingerprint, args.corpus_file, len(queries),
-                       trust=args.trust_files, dimension=opened.encoder.dimension)
+                       trust=args.trust_files, file=file, dimension=opened.encoder.dimension)
     vectors = encode(opened.encoder.side("query"), queries, "encode queries")
     report_cut(opened.encoder.tokenizer)
     if index is None:
         return
     keyword = KeywordIndex.build(corpus, KeywordSettings(args.tokens, args.k1, args.b), args.corpus_file)
     found = {"dense": Ranking(*index.index.search(vectors, DEPTH)), "keyword": Ranking(*keyword.search(queries, DEPTH))}
-    values = Values(corpus, positives, found, args.metric)
+    values = Values(corpus, positives, found, args.metric, SameTexts(corpus).find(queries))
     choice = choose(values, args.seed)
     measured = {f"{args.metric} of each method": {name: round(mean, 4) for name, mean in choice.means.items()},
                 "gain of hybrid": round(choice.gain.mean, 4), "p": round(choice.gain.p, 4), "queries": len(queries),
@@ -100,10 +104,14 @@ def _tell(choice: Choice, metric: str, output: str) -> None:
 
 
 class Values:
-    """From a method to its metric of each query, float64 [queries]; see hits.hit_ranks for a query's own text."""
+    """From a method to its metric of each query, float64 [queries]; see hits.hit_ranks for a query's own text.
 
-    def __init__(self, corpus: Corpus, positives: dict[str, list[str]], found: dict[str, Ranking], metric: str) -> None:
-        self.found, (self.name, self.k) = found, (metric.split("@")[0], int(metric.split("@")[1]))
+    exact: the text that reads as each query, which a fusion puts first, as in recall.py.
+    """
+
+    def __init__(self, corpus: Corpus, positives: dict[str, list[str]], found: dict[str, Ranking], metric: str,
+                 exact: np.ndarray) -> None:
+        self.exact, self.found, (self.name, self.k) = exact, found, (metric.split("@")[0], int(metric.split("@")[1]))
         wanted = {text for query, texts in positives.items() for text in (query, *texts)}
         places = {text: place for place, text in enumerate(corpus) if text in wanted}
         if not any(text in places for texts in positives.values() for text in texts):
@@ -114,7 +122,7 @@ class Values:
 
     def __call__(self, method: Method) -> np.ndarray:
         """Return the metric of each query."""
-        ids = method.fuse(self.found, DEEP + 1).ids.tolist()
+        ids = method.fuse(self.found, DEEP + 1, self.exact).ids.tolist()
         ranks = [_ranks(own, row, targets) for (own, targets), row in zip(self.rows, ids)]
         return np.array(mrr_at(ranks, self.k) if self.name == "mrr" else recall_at(ranks, self.k))
 

@@ -236,6 +236,18 @@ def test_calibration_chooses_thresholds_that_hold(letters):
         calibrate(letters, questions[:8], Letters()(questions[:8]), wanted[:8], 0.95, 0.5, seed=0)
 
 
+def test_a_recalls_methods_are_measured_as_recall_fuses_them():
+    """The text that reads as the query stands first in a fusion, so it does while its gain is measured."""
+    from models.calibrating import Values
+    from semindex.text.corpus import Corpus
+    from semindex.text.same_text import SameTexts
+
+    corpus, query = Corpus.from_texts(["甲", "乙", "怎么退款？"]), "怎么退款"
+    found = {name: Ranking(np.array([[0, 1, 2]]), np.array([[3.0, 2.0, 1.0]])) for name in ("dense", "keyword")}
+    values = Values(corpus, {query: ["怎么退款？"]}, found, "mrr@10", SameTexts(corpus).find([query]))
+    assert values(Method("hybrid")).tolist() == [1.0] and values(Method("dense")) == pytest.approx([1 / 3])
+
+
 def test_metrics_of_replies_by_hand():
     replies = {"一": ("answer", ["甲"]), "二": ("answer", ["乙", "甲"]), "三": ("suggest", ["丙", "甲"]), "四": ("none", ["甲"]),
                "五": ("answer", ["甲"]), "六": ("none", [])}

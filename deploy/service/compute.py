@@ -9,14 +9,14 @@ import collections
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from semindex.encode.text_encoder import TextEncoder
-from semindex.text.ragged import by_length
+from semindex.text.ragged import Ragged, by_length
 
 
 class FullError(Exception):
@@ -123,11 +123,7 @@ class Compute:
                     return
                 jobs, self._jobs = self._jobs, collections.deque()
                 arrived, self._texts = self._texts, collections.deque()
-            for job, future, loop in jobs:
-                try:
-                    _done(loop, future, job())
-                except Exception as error:  # whatever it is, it belongs to who asked
-                    _failed(loop, future, error)
+            _do(jobs)
             self._encode(list(arrived))
 
     def _take(self, wanted: list[Texts]) -> list[Texts]:
@@ -173,22 +169,16 @@ class Compute:
             with self._wake:
                 jobs, self._jobs = self._jobs, collections.deque()
                 more, self._texts = self._texts, collections.deque()
-            for job, future, loop in jobs:
-                try:
-                    _done(loop, future, job())
-                except Exception as error:
-                    _failed(loop, future, error)
+            _do(jobs)
             waiting += [(work, row) for work in self._take(list(more)) for row in range(len(work.texts))]
 
     def _batch(self, chosen: list[tuple[Texts, int]]) -> list[Callable[[], None]]:
         """Encode texts; return what tells those who have all of theirs, or that it failed."""
         if not chosen:
             return []
-        longest = max(int(work.tokens.lengths[row]) for work, row in chosen)
-        ids = np.full([len(chosen), longest], self.encoder.tokenizer.pad_id, np.int64)
-        for place, (work, row) in enumerate(chosen):
-            own = work.tokens.pad(np.array([row]), self.encoder.tokenizer.pad_id)[0]
-            ids[place, : len(own)] = own
+        rows = [work.tokens.flat[work.tokens.starts[row] : work.tokens.starts[row + 1]] for work, row in chosen]
+        together = Ragged(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
+        ids = together.pad(np.arange(len(rows)), self.encoder.tokenizer.pad_id)
         began = time.perf_counter()
         try:
             vectors = self.encoder.run(ids)
@@ -209,6 +199,14 @@ class Compute:
             if not work.left:
                 answers.append(functools.partial(_done, work.loop, work.future, work.vectors))
         return answers
+
+
+def _do(jobs: Iterable[tuple[Callable[[], Any], Any, asyncio.AbstractEventLoop]]) -> None:
+    for job, future, loop in jobs:
+        try:
+            _done(loop, future, job())
+        except Exception as error:  # whatever it is, it belongs to who asked
+            _failed(loop, future, error)
 
 
 def _done(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", value: Any) -> None:

@@ -140,7 +140,8 @@ def write_results(args: argparse.Namespace, inputs: Inputs, found: Sequence[Sequ
 
 def pairs_of(ids: np.ndarray, scores: np.ndarray) -> list[list[tuple[int, float]]]:
     """Return (text, score) of each query, best first, without the places (-1) that nothing was found for."""
-    return [[pair for pair in zip(row, values) if pair[0] >= 0] for row, values in zip(ids.tolist(), scores.tolist())]
+    counts = (ids >= 0).sum(axis=1).tolist()  # -1 stands at the end alone
+    return [list(zip(row[:count], values)) for row, values, count in zip(ids.tolist(), scores.tolist(), counts)]
 
 
 def explain(inputs: Inputs, found: Fused, sources: Sequence[str]) -> None:
