@@ -19,45 +19,21 @@ from conftest import SUBJECTS, succeed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from service import running
+from small_encoder import WIDTH, Characters, encoder, run
 
 from deploy.service import live as lives
+from deploy.service import snapshots
 from deploy.service.app import create
 from deploy.service.cache import Cache
 from deploy.service.compute import Compute, FullError
+from deploy.service.generation import Model
 from deploy.service.serving import Service
 from deploy.service.store import ConflictError, Store, UnknownError
-from semindex.encode.text_encoder import TextEncoder
 from semindex.faq.confidence import Confidence
 from semindex.faq.entries import Entry
 from semindex.search.fusion import Fusion
 from semindex.search.keyword import KeywordSettings
 from semindex.search.methods import Calibration, Method
-from semindex.text.ragged import Ragged
-
-WIDTH = 8
-
-
-class Characters:
-    """A tokenizer without a file: a character a token."""
-
-    pad_id, max_seq_length, prompt, cut = 0, 64, "", 0
-
-    def __call__(self, texts):
-        rows = [[1 + ord(c) % 997 for c in text] for text in texts]
-        return Ragged(np.array([i for row in rows for i in row], np.int32), np.cumsum([0, *map(len, rows)]))
-
-    def prompted(self, _):
-        return self
-
-
-def run(ids):
-    """Vectors that depend on the tokens alone, not on the batch."""
-    rows = np.where(ids[:, :, None] > 0, np.sin(ids[:, :, None] * np.arange(1, WIDTH + 1)), 0).sum(axis=1).astype(np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
-
-
-def encoder(run=run, **more):
-    return TextEncoder(run, Characters(), WIDTH, **more)
 
 
 def test_the_store_numbers_changes_and_refuses_what_cannot_be(tmp_path):
@@ -98,7 +74,7 @@ def index_of(entries):
 
 def found(live, queries, method):
     vectors = run(Characters()(queries).pad(np.arange(len(queries)), 0))
-    fused, _, _ = live.search(queries, vectors, method, 5)
+    fused = live.search(queries, vectors, method, 5).fused
     return [[(int(i), round(float(s), 5)) for i, s in zip(row, scores) if i >= 0] for row, scores in zip(fused.ids, fused.scores)]
 
 
@@ -124,12 +100,12 @@ def test_an_index_that_changed_finds_what_a_new_one_finds(tmp_path_factory, step
             entries |= {step[1]: entry} if entry else {}
         elif step[0] == "rebuild":
             frozen = live.freeze()
-            lives.rebuild(frozen, directory, "f")
+            snapshots.write(frozen, directory, "f")
         elif step[0] == "adopt" and frozen:  # changes came in between
-            live.adopt(lives.open_snapshot(f"{directory}/{lives.snapshots(directory)[0]}"), frozen)
+            live.adopt(snapshots.open_snapshot(f"{directory}/{snapshots.names(directory)[0]}"), frozen)
             frozen = None
         elif step[0] == "restart" and frozen and frozen.number == number:
-            live = lives.load(directory, lives.Live.empty("f", WIDTH), number, pytest.fail)
+            live = snapshots.load(directory, lives.Live.empty("f", WIDTH), number, pytest.fail)
             frozen = None
     assert set(live.questions) == set(entries)
     fresh = index_of(entries)
@@ -144,7 +120,7 @@ def test_a_question_that_reads_as_one_that_is_gone_is_still_found():
     live = index_of({1: Entry("AB?", "x"), 2: Entry("ab", "y"), 3: Entry("ab!", "z")})
 
     def exact(query):
-        return live.owner.get(live.search([query], run(Characters()([query]).pad(np.arange(1), 0)), Method(), 3)[2][0])
+        return live.owner.get(live.search([query], run(Characters()([query]).pad(np.arange(1), 0)), Method(), 3).exact[0])
 
     assert [exact(query) for query in ("ab", "ab?", "a b", "c")] == [2, 1, 2, None]
     live.apply([SimpleNamespace(number=9, id=2, entry=None)], np.empty([0, WIDTH], np.float32))
@@ -155,11 +131,11 @@ def test_a_question_that_reads_as_one_that_is_gone_is_still_found():
 
 def test_a_damaged_snapshot_is_passed_over(tmp_path):
     live = index_of({1: Entry("ab", "x"), 2: Entry("cd", "y")})
-    lives.rebuild(live.freeze(), str(tmp_path), "f")
-    path = tmp_path / lives.snapshots(str(tmp_path))[0] / "vectors.npy"
+    snapshots.write(live.freeze(), str(tmp_path), "f")
+    path = tmp_path / snapshots.names(str(tmp_path))[0] / "vectors.npy"
 
     def load(warn, *about, last=2, **more):
-        return len(lives.load(str(tmp_path), lives.Live.empty(*about, **more), last, warn))
+        return len(snapshots.load(str(tmp_path), lives.Live.empty(*about, **more), last, warn))
 
     assert load(pytest.fail, "f", WIDTH) == 2
     told = []
@@ -169,7 +145,7 @@ def test_a_damaged_snapshot_is_passed_over(tmp_path):
     path.write_bytes(path.read_bytes()[:-4])
     assert not load(told.append, "f", WIDTH) and "passed over" in told.pop()
     assert not load(told.append, "f", WIDTH, last=1) and "newer than the store" in told.pop()
-    assert not lives.snapshots(str(tmp_path))
+    assert not snapshots.names(str(tmp_path))
 
 
 def test_texts_of_many_requests_share_batches_and_get_their_own_vectors():
@@ -180,12 +156,12 @@ def test_texts_of_many_requests_share_batches_and_get_their_own_vectors():
         shapes.append(ids.shape)
         return run(ids)
 
-    compute = Compute(encoder(slow, budget=64))
+    compute, own = Compute(), encoder(slow, budget=64)
 
     async def ask():
-        first = asyncio.create_task(compute.encode(["a"], "query"))
+        first = asyncio.create_task(compute.encode(["a"], own))
         await asyncio.sleep(0.05)
-        others = [asyncio.create_task(compute.encode([letter * n], "query")) for letter in "bcdefgh" for n in (2, 9)]
+        others = [asyncio.create_task(compute.encode([letter * n], own)) for letter in "bcdefgh" for n in (2, 9)]
         await asyncio.sleep(0.05)
         gate.set()
         return [await task for task in (first, *others)]
@@ -203,10 +179,10 @@ def test_a_batch_that_fails_fails_its_own_requests_only():
             raise RuntimeError("no threes")
         return run(ids)
 
-    compute = Compute(encoder(picky, batch_size=1))
+    compute, own = Compute(), encoder(picky, batch_size=1)
 
     async def ask():
-        return await asyncio.gather(*(compute.encode([text], "query") for text in ("a", "bbb", "cc")), return_exceptions=True)
+        return await asyncio.gather(*(compute.encode([text], own) for text in ("a", "bbb", "cc")), return_exceptions=True)
 
     one, two, three = asyncio.run(ask())
     assert isinstance(two, RuntimeError) and one.shape == three.shape == (1, WIDTH)
@@ -215,19 +191,19 @@ def test_a_batch_that_fails_fails_its_own_requests_only():
 
 def test_a_full_queue_says_so_and_the_work_of_who_left_is_dropped():
     gate = threading.Event()
-    compute = Compute(encoder(lambda ids: gate.wait(10) and run(ids)), most=4)
+    compute, own = Compute(most=4), encoder(lambda ids: gate.wait(10) and run(ids))
 
     async def ask():
-        first = asyncio.create_task(compute.encode(["a"], "query"))
+        first = asyncio.create_task(compute.encode(["a"], own))
         await asyncio.sleep(0.05)
-        left = asyncio.create_task(compute.encode(["b", "c", "d"], "query"))
+        left = asyncio.create_task(compute.encode(["b", "c", "d"], own))
         await asyncio.sleep(0.05)
         with pytest.raises(FullError):
-            await compute.encode(["e"], "query")
+            await compute.encode(["e"], own)
         left.cancel()
         gate.set()
         await first
-        return await compute.encode(["f"], "query")
+        return await compute.encode(["f"], own)
 
     assert asyncio.run(ask()).shape == (1, WIDTH)
     assert compute.numbers.dropped == 3 and compute.waiting == 0
@@ -245,7 +221,7 @@ def test_a_full_disk_undoes_the_write_and_the_next_one_works(tmp_path):
 
 
 def service_of(tmp_path, run=run, **more):
-    return Service(str(tmp_path / "data"), encoder(run), "f", **more)
+    return Service(str(tmp_path / "data"), Model(encoder(run), "f"), **more)
 
 
 def test_a_write_is_refused_before_it_is_on_the_disk_or_not_at_all(tmp_path):
@@ -273,7 +249,7 @@ def test_a_write_is_refused_before_it_is_on_the_disk_or_not_at_all(tmp_path):
         assert (await written)[0][0].id == 1
         left.cancel()
         await service.write(lambda: service.store.add([Entry("丙", "z")]))
-        assert sorted(service.index.questions) == [entry for entry, _ in service.store.some()]
+        assert sorted(service.generation.index.questions) == [entry for entry, _ in service.store.some()]
         await asyncio.to_thread(service.stop, 5)
 
     asyncio.run(ask())
@@ -539,4 +515,5 @@ def test_keys_and_variables(place, tmp_path):
         assert server.ask("GET", "/info", headers={"X-API-Key": "r"})[0] == 200 and server.ask("GET", "/health")[0] == 200
         code, log = server.stop()
         assert code == 128 + signal.SIGTERM and log.splitlines()[-1] == "terminated"
-        assert all(json.loads(line)["level"] == "INFO" for line in log.splitlines()[:-1])
+        rows = [json.loads(line) for line in log.splitlines()[:-1]]
+        assert {row["level"] for row in rows if "not calibrated" not in row["text"]} == {"INFO"}
