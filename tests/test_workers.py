@@ -143,3 +143,8 @@ def test_who_is_slow_or_says_too_much_is_let_go(exports, tmp_path):
         rows = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
         assert {"query": "充电", "state": "suggest"}.items() <= next(row for row in rows if row["text"] == "asked" and row["query"] == "充电").items()
         assert any(row["text"] == "request" and row["path"] == "/search" and row["status"] == 200 and row["milliseconds"] > 0 for row in rows)
+
+
+def test_no_acknowledged_write_is_lost_by_kills(exports):
+    done = conftest.run("deploy/load_test/kills.py", "--faq_dir", "faq", "--kills", "2", "--between", "1", cwd=exports)
+    assert done.returncode == 0 and "2 kills;" in done.stdout and "lost: 0;" in done.stdout, done.stdout + done.stderr
