@@ -1,4 +1,4 @@
-"""How long a script takes to answer --help, and evaluate.py to count a large result file.
+"""How long a script takes to answer --help, encoders to be imported, and evaluate.py to count a large result file.
 
     python benchmarks/start_up.py
 
@@ -39,6 +39,10 @@ def main() -> None:
             if "cli.run(main)" in file.read():
                 name = os.path.basename(path)
                 print(f"| {name} --help | {seconds([name, '--help'], args.repeats):.2f} |", flush=True)
+    for name in ("", "full"):
+        os.environ["SEMINDEX_PADDLENLP"] = name
+        took = seconds(["-c", "import models; from paddlenlp.transformers import AutoModel"], args.repeats)
+        print(f"| paddle and paddlenlp's encoders, SEMINDEX_PADDLENLP={name} | {took:.2f} |", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         pairs, result = os.path.join(directory, "pairs"), os.path.join(directory, "result")
         queries = args.lines // 50

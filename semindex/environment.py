@@ -6,6 +6,7 @@
 | freed memory is kept | 6 times for results of 3 MB | SEMINDEX_KEEP_MEMORY=0 |
 | no stride kernels in paddle | a training step 1.4 to 2.9 times as fast | SEMINDEX_STRIDE_KERNEL=1 |
 | threads: this process's share of the cores | 1.3 times | OMP_NUM_THREADS=N |
+| paddlenlp without what no encoder needs (models/lean_paddlenlp.py) | a start twice as fast | SEMINDEX_PADDLENLP=full |
 | caches of a home that cannot be written go to a temporary directory | a script runs in a container | HOME=DIR |
 """
 

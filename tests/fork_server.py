@@ -30,6 +30,7 @@ def import_libraries():
     with contextlib.suppress(ImportError):  # what must be set before paddle is imported
         from semindex.environment import prepare_environment
         prepare_environment()
+        import models  # noqa: F401
     import hnswlib  # noqa: F401
     import numpy  # noqa: F401
     import paddle

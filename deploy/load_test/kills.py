@@ -34,7 +34,8 @@ def parser() -> Parser:
     parser.add_argument("--faq_dir", required=True, metavar="DIR", help="what build_faq.py --model_dir wrote")
     parser.add_argument("--kills", type=positive_int, default=25, metavar="N", help="[25]")
     parser.add_argument("--writes", type=positive_float, default=20.0, metavar="N", help="a second [20]")
-    parser.add_argument("--between", type=positive_float, default=3.0, metavar="S", help="seconds of writing before each [3]")
+    parser.add_argument("--between", type=positive_float, default=3.0, metavar="S",
+                        help="seconds of writing before each [3]")
     parser.reads("faq_dir")
     return parser
 
