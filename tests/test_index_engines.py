@@ -15,10 +15,12 @@ from semindex import flags
 from semindex.cli import Parser
 from semindex.errors import UserError
 from semindex.search import index as index_module
+from semindex.search import selection
 from semindex.search.directory import TextIndex
-from semindex.search.exact import COLUMNS, ExactIndex, best_of
+from semindex.search.exact import ExactIndex
 from semindex.search.hnsw import HnswIndex
 from semindex.search.index import ENGINES, IndexSettings, VectorIndex, build_index, choose, engine
+from semindex.search.selection import Best, best_of
 from semindex.text.corpus import Corpus
 
 WIDTH = 8
@@ -298,15 +300,42 @@ def test_ties_at_every_place_of_the_list(k):
         assert row == [number for _, number in truth] and values == [-value for value, _ in truth]
 
 
-def test_ties_across_blocks_and_after_removals():
-    total = COLUMNS + 500
+@pytest.mark.parametrize("k", [1, 3, 60])
+@pytest.mark.parametrize("order", ["random", "worst first", "best first", "few values"])
+def test_the_best_of_blocks_are_the_best_of_all(k, order):
+    """Against a sort of all: blocks narrower than k and wider, scores that all pass the bound and that none does."""
+    rng = np.random.default_rng(k)
+    scores = rng.integers(-3, 3, [5, 9000]).astype(np.float32) if order == "few values" else \
+        rng.normal(size=[5, 9000]).astype(np.float32)
+    if "first" in order:
+        scores = np.sort(scores)[:, :: 1 if order == "worst first" else -1]
+    ids, best, start = rng.permutation(100_000)[:9000], Best(5, k), 0
+    for width in (1, 50, 1949, 3000, 4000):
+        best.offer(np.ascontiguousarray(scores[:, start : start + width]), ids[start : start + width])
+        start += width
+    for row, found, values in zip(scores, *best.result()):
+        truth = np.lexsort((ids, -row))[:k]
+        assert found.tolist() == ids[truth].tolist() and values.tolist() == row[truth].tolist()
+
+
+def test_a_query_that_is_no_number_spoils_no_other():
+    index, queries = ExactIndex.build(unit(3000)), unit(3, seed=1)
+    wanted = index.search(queries, 20)[0]
+    queries[1] = np.nan
+    found = index.search(queries, 20)[0]
+    assert found.shape == (3, 20) and found[[0, 2]].tolist() == wanted[[0, 2]].tolist()
+
+
+def test_ties_across_blocks_and_after_removals(monkeypatch):
+    monkeypatch.setattr(selection, "CELLS", 65_536)
+    total = 65_536 + 500
     index = ExactIndex.build(one_hot(np.ones(total, int)))
     index.remove(np.arange(0, 400))  # the last rows take the places of the first ones
     assert index.search(one_hot([1]), 600)[0][0].tolist() == list(range(400, 1000))
     places = np.zeros(total, int)
-    places[[COLUMNS - 1, COLUMNS, COLUMNS + 7]] = 1
+    places[[65_535, 65_536, 65_543]] = 1
     found, scores = ExactIndex.build(one_hot(places)).search(one_hot([1]), 5)
-    assert found[0].tolist() == [COLUMNS - 1, COLUMNS, COLUMNS + 7, 0, 1] and scores[0].tolist() == [1, 1, 1, 0, 0]
+    assert found[0].tolist() == [65_535, 65_536, 65_543, 0, 1] and scores[0].tolist() == [1, 1, 1, 0, 0]
 
 
 def test_many_rows_of_ties_cost_no_sort_of_them_all(monkeypatch):
