@@ -24,7 +24,7 @@ from semindex.search.selection import Best, best_of
 from semindex.text.corpus import Corpus
 
 WIDTH = 8
-BOTH = pytest.mark.parametrize("kind", ["exact", "hnsw"])
+EVERY = pytest.mark.parametrize("kind", ["exact", "hnsw", "int8", "hnsw_int8"])
 
 
 def unit(rows, width=WIDTH, seed=0):
@@ -42,7 +42,7 @@ def reloaded(index, directory):
 
 
 class Engines(RuleBasedStateMachine):
-    """The same operations on both engines and on a dictionary, which says what they must hold and find."""
+    """The same operations on every engine and on a dictionary, which says what they must hold and find."""
 
     @initialize(built=st.booleans(), rows=st.integers(0, 12), seed=st.integers(0, 99))
     def start(self, built, rows, seed):
@@ -50,7 +50,8 @@ class Engines(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         vectors = unit(rows, seed=next(self.seeds))
         # A narrow graph: parts that do not reach one another are what k must be met in spite of.
-        make = {"exact": IndexSettings("exact"), "hnsw": IndexSettings("hnsw", m=2, ef=1, ef_construction=2, threads=1)}
+        make = {kind: IndexSettings(kind, m=2, ef=1, ef_construction=2, threads=1) if "hnsw" in kind else
+                IndexSettings(kind) for kind in ("exact", "hnsw", "int8", "hnsw_int8")}
         if built:
             self.engines = {kind: engine(kind).build(vectors, some) for kind, some in make.items()}
             self.held.update(enumerate(vectors))
@@ -113,7 +114,7 @@ class Engines(RuleBasedStateMachine):
                     index.add(unit(len(ids)), ids)
 
     @invariant()
-    def both_hold_what_the_dictionary_holds(self):
+    def all_hold_what_the_dictionary_holds(self):
         if not hasattr(self, "held"):
             return
         ids = sorted(self.held)
@@ -150,7 +151,7 @@ TestEngines = Engines.TestCase
 TestEngines.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
-@BOTH
+@EVERY
 def test_an_engine_finds_the_nearest_after_many_changes(kind):
     """hnsw is approximate: at a fair size and with its defaults it still finds nearly all that exact search does."""
     rng, index, held = np.random.default_rng(0), engine(kind)(16, IndexSettings(kind, threads=1)), {}
@@ -200,7 +201,7 @@ def test_the_builders_own_vectors_are_left_alone():
     assert ids.tolist() == list(range(0, 40, 2))
 
 
-@BOTH
+@EVERY
 def test_a_loaded_index_takes_more_than_it_was_saved_with(kind, tmp_path):
     index = reloaded(build_index(unit(5), IndexSettings(kind)), str(tmp_path / "a"))
     index.add(unit(500, seed=1))
@@ -212,7 +213,7 @@ def test_a_loaded_index_takes_more_than_it_was_saved_with(kind, tmp_path):
     assert index.add(unit(1)).tolist() == [505]
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize(("vectors", "ids", "message"), [
     (unit(2), [1, 1], "the id 1 stands twice"),
     (unit(2), [7, 3], "the id 3 is in the index already; remove it first"),
@@ -235,7 +236,7 @@ def test_what_cannot_be_added_is_named_and_nothing_changes(kind, vectors, ids, m
     assert index.search(unit(1), 9)[0].shape == (1, 5)
 
 
-@BOTH
+@EVERY
 def test_what_cannot_be_removed_is_named_and_nothing_changes(kind):
     index = build_index(unit(5), IndexSettings(kind))
     for ids, message in (([1, 5], "the id 5 is not in the index"), ([-1], "the id -1"), ([0.5], "type float64")):
@@ -249,7 +250,7 @@ def test_what_cannot_be_removed_is_named_and_nothing_changes(kind):
     assert index.ids.tolist() == [0, 1, 2, 4]
 
 
-@BOTH
+@EVERY
 def test_the_same_is_asked_of_what_an_index_is_built_from(kind):
     for vectors, ids, message in ((unit(2), [4, 4], "stands twice"), (unit(2), [1], "as many ids"),
                                   (np.full([2, 4], np.nan, np.float32), None, "not finite")):
@@ -259,14 +260,14 @@ def test_the_same_is_asked_of_what_an_index_is_built_from(kind):
     assert engine(kind).build(unit(3), ids=[9, 2, 5]).search(unit(3), 1)[0].tolist() == [[9], [2], [5]]
 
 
-@BOTH
+@EVERY
 def test_an_empty_index_finds_nothing_and_comes_back(kind, tmp_path):
     index = reloaded(engine(kind)(WIDTH), str(tmp_path / "a"))
     assert index.search(unit(2), 5)[0].shape == (2, 0) and index.vectors_of(index.ids).shape == (0, WIDTH)
     assert index.add(unit(2)).tolist() == [0, 1]
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("ids", [np.arange(3.0), np.arange(6).reshape(2, 3), np.arange(4)])
 def test_ids_that_do_not_fit_their_vectors_are_refused(kind, ids, tmp_path):
     index = engine(kind).build(unit(3), ids=[4, 5, 6])
@@ -380,5 +381,5 @@ def test_which_engine_is_chosen(monkeypatch):
     assert [choose(auto, n) for n in (10, 11)] == ["exact", "hnsw"]
     assert [choose(auto, 99, queries) for queries in (5, 6, None)] == ["exact", "hnsw", "hnsw"]
     assert choose(IndexSettings("exact"), 99) == "exact" and choose(IndexSettings(ef=9), 1) == "hnsw"
-    with pytest.raises(UserError, match="index type foo: unknown; known are exact, hnsw"):
+    with pytest.raises(UserError, match="index type foo: unknown; known are exact, hnsw, int8, hnsw_int8"):
         engine("foo")

@@ -7,6 +7,7 @@ import numpy as np
 
 from semindex.errors import UserError
 from semindex.search.index import IndexSettings, VectorIndex, load_ids
+from semindex.search.rows import load_rows
 from semindex.search.selection import nearest
 from semindex.text.counted import counted
 
@@ -97,9 +98,7 @@ class ExactIndex(VectorIndex):
     def load(cls, directory: str, meta: dict[str, Any]) -> "ExactIndex":
         """Read what save wrote, memory-mapped; UserError where it is not what index.json says."""
         path = os.path.join(directory, "vectors.npy")
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        if vectors.shape != (meta["count"], meta["dimension"]) or vectors.dtype != np.float32:
-            raise UserError(f"{path}: holds {vectors.dtype} {list(vectors.shape)}, index.json says otherwise")
+        vectors = load_rows(path, meta["count"], meta["dimension"])
         row_ids = load_ids(os.path.join(directory, "ids.npy"), len(vectors))
         if len(row_ids) != len(vectors):
             raise UserError(f"{path}: holds {counted(len(vectors), 'vector')} for {counted(len(row_ids), 'id')}; build "
