@@ -14,7 +14,7 @@ from semindex.errors import UserError
 from semindex.search.index import IndexSettings, VectorIndex, load_ids
 from semindex.search.labelled import IDS, Labelled
 from semindex.search.rows import BLOCK, Rows, load_rows, with_room
-from semindex.search.selection import best_of, nearest
+from semindex.search.selection import best_of, columns_for, nearest
 
 VECTORS, SCALE, CODES = "vectors.npy", "scale.npy", "codes.npy"
 SAMPLE, SAMPLES = 4096, 64  # vectors read together, and how many such parts the ranges are taken from
@@ -199,7 +199,9 @@ class ExactInt8(Int8Index):
             out[:, own - part.start] = -np.inf
 
         def by_floats(block: np.ndarray, part: slice, out: np.ndarray) -> None:
-            np.matmul(block, self.codes[part].astype(np.float32).T, out=out)
+            floats = buffer[: part.stop - part.start]
+            np.copyto(floats, self.codes[part])  # into memory that is there: new memory costs ten times the conversion
+            np.matmul(block, floats.T, out=out)
             hide(part, out)
 
         def by_codes(block: np.ndarray, part: slice, out: np.ndarray) -> None:
@@ -215,6 +217,7 @@ class ExactInt8(Int8Index):
             hide(part, out)
 
         if len(queries) > FEW:
+            buffer = np.empty([min(len(labels), columns_for(len(queries))), self.dimension], np.float32)
             return nearest(scaled, labels, min(count, len(labels)), by_floats)[0]
         largest = np.abs(scaled).max(axis=1, keepdims=True)
         coded = np.rint(scaled / np.where(largest > 0, largest / 127, 1)).astype(np.int8)

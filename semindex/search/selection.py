@@ -6,7 +6,7 @@ import numpy as np
 
 ROWS = 1024  # queries of one product
 CELLS = ROWS * 2048  # scores of one product: 8 MB, which stay in the cache while the best are looked for
-GROUP = 16  # scores a group, of which the largest alone are looked at for a first bound
+GROUP = 16  # scores a group, at most, of which the largest alone are looked at for a first bound
 
 
 def best_of(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,10 +68,11 @@ class Best:
         """Return a score for each row that the k-th best of all so far is not below; None where it takes a sort."""
         if self.scores.shape[1] == self.k:
             return self.scores[:, -1]
-        groups = scores.shape[1] // GROUP
-        if self.scores.size or groups < 2 * self.k:
+        size = min(GROUP, scores.shape[1] // (2 * self.k))
+        if self.scores.size or size < 2:
             return None
-        largest = scores[:, : groups * GROUP].reshape(len(scores), GROUP, groups).max(axis=1)
+        groups = scores.shape[1] // size
+        largest = scores[:, : groups * size].reshape(len(scores), size, groups).max(axis=1)
         return np.partition(largest, groups - self.k, axis=1)[:, groups - self.k]
 
     def _merge(self) -> None:
@@ -92,6 +93,11 @@ class Best:
                                         np.concatenate([self.ids, ids], 1), self.k)
 
 
+def columns_for(queries: int) -> int:
+    """Return how many vectors are multiplied at once with so many queries."""
+    return CELLS // min(queries, ROWS)
+
+
 def nearest(queries: np.ndarray, ids: np.ndarray, k: int,
             product: Callable[[np.ndarray, slice, np.ndarray], object]) -> tuple[np.ndarray, np.ndarray]:
     """Return (ids int64, scores float32) of the k best for each query, [queries, k], best first, equal ones by id.
@@ -100,7 +106,7 @@ def nearest(queries: np.ndarray, ids: np.ndarray, k: int,
     with a part of it into out, float32 [queries, part].
     """
     found, best = np.empty([len(queries), k], np.int64), np.empty([len(queries), k], np.float32)
-    columns = CELLS // min(len(queries), ROWS)
+    columns = columns_for(len(queries))
     cells = np.empty(min(len(queries), ROWS) * min(columns, len(ids)), np.float32)
     for row in range(0, len(queries), ROWS):
         block = queries[row : row + ROWS]
