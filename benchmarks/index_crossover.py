@@ -4,7 +4,7 @@
 
 Vectors are unit length, 256 wide, in clusters of 20 as paraphrases form them, within a space of --intrinsic dimensions
 as those of trained encoders are; queries are drawn from the same clusters. Each time is the median of --repeats
-runs. "One query" is one call a query, as a service asks; 1,000 queries are one call, as recall.py asks.
+runs, in turn. "One query" is one call a query, as a service asks; 1,000 queries are one call, as recall.py asks.
 """
 
 import argparse
@@ -12,7 +12,8 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -31,14 +32,15 @@ def clustered(count: int, rng: np.random.Generator, centres: np.ndarray, basis: 
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Return the median time of a call."""
-    times = []
+def seconds(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Return the median time of a call of each, measured in turn: other work on the machine slows them all alike."""
+    times: list[list[float]] = [[] for _ in works]
     for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+        for work, own in zip(works, times):
+            began = time.perf_counter()
+            work()
+            own.append(time.perf_counter() - began)
+    return [statistics.median(own) for own in times]
 
 
 def main() -> None:
@@ -72,8 +74,8 @@ def main() -> None:
         def batch(index: VectorIndex, queries: np.ndarray = queries) -> None:
             index.search(queries, args.recall_num)
 
-        one = [seconds(lambda i=i: alone(i), args.repeats) * 10 for i in (exact, hnsw)]  # type: ignore[misc]
-        many = [seconds(lambda i=i: batch(i), args.repeats) for i in (exact, hnsw)]  # type: ignore[misc]
+        one = [taken * 10 for taken in seconds([partial(alone, exact), partial(alone, hnsw)], args.repeats)]
+        many = seconds([partial(batch, exact), partial(batch, hnsw)], args.repeats)
         recall = recall_of_index(hnsw, queries, args.recall_num)
         gain = (many[0] - many[1]) / 1000
         paid = f"{build / gain:,.0f}" if gain > 0 else "never"
