@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from conftest import succeed
 
 from semindex.errors import UserError
 from semindex.search import int8 as int8_module
@@ -154,3 +155,28 @@ def test_few_and_many_queries_find_the_same(monkeypatch):
     monkeypatch.setattr(int8_module, "FEW", 0)
     many, _ = index.search(asked, 50)
     assert (few == many).mean() > 0.99
+
+
+@pytest.mark.slow
+def test_recall_finds_the_same_with_every_index(tmp_path):
+    """recall.py with an index that is built, saved and, the second time, read: 8 bits change nothing it writes."""
+    questions = [f"第{a}张{b}卡丢了怎么{c}" for a in range(8) for b in ("银行", "校园", "公交") for c in ("办", "挂失")]
+    (tmp_path / "pairs.csv").write_text("".join(f"{one}\t{two}\n" for one, two in zip(questions, questions[1:])))
+    (tmp_path / "corpus.csv").write_text("".join(f"{one}\n" for one in questions))
+    succeed("train_batch_neg.py", "--device", "cpu", "--train_set_file", tmp_path / "pairs.csv", "--save_dir",
+            tmp_path / "model", "--model_name_or_path", "scratch-1x32", "--epochs", 0)
+    found = {}
+    for kind in ("exact", "int8", "hnsw_int8"):
+        command = ["recall.py", "--device", "cpu", "--params_path", tmp_path / "model" / "latest", "--corpus_file",
+                   tmp_path / "corpus.csv", "--similar_text_pair", tmp_path / "pairs.csv", "--recall_result_dir", tmp_path,
+                   "--recall_result_file", kind, "--recall_num", 5, "--index_dir", tmp_path / f"{kind}.index",
+                   "--index_type", kind, "--report_index_recall"]
+        assert f"({kind}, " in succeed(*command)
+        built = (tmp_path / kind).read_bytes()
+        said = succeed(*command)
+        assert "reused" in said and "index recall@5 against exact search" in said
+        assert (tmp_path / kind).read_bytes() == built
+        found[kind] = [line.split("\t") for line in built.decode().splitlines()]
+    for kind in ("int8", "hnsw_int8"):
+        for own, other in zip(found[kind], found["exact"]):
+            assert own[0] == other[0] and abs(float(own[2]) - float(other[2])) < 1e-5
