@@ -8,13 +8,16 @@ from ann_util import EXACT_UP_TO, ExactIndex, IndexSettings, TextIndex, build_in
 from semindex.errors import UserError
 from semindex.text.corpus import Corpus
 
+KINDS = ["exact", "hnsw", "int8", "hnsw_int8"]
+EVERY = pytest.mark.parametrize("kind", KINDS)
+
 
 def unit(rows, width=16, seed=0):
     vectors = np.random.default_rng(seed).normal(size=(rows, width)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@EVERY
 def test_both_kinds_find_what_a_matrix_product_finds(kind):
     vectors, queries = unit(500), unit(40, seed=1)
     ids, scores = build_index(vectors, IndexSettings(kind)).search(queries, 10)
@@ -36,7 +39,7 @@ def test_equal_scores_come_in_order_of_id():
     assert ids.tolist() == [list(range(30))] * 2
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@EVERY
 @pytest.mark.parametrize("count", [1, 2, 30])
 def test_more_asked_for_than_there_is(kind, count):
     ids, scores = build_index(unit(count), IndexSettings(kind)).search(unit(3, seed=1), 50)
@@ -106,7 +109,7 @@ def test_recall_of_index():
     assert recall_of_index(poor, unit(20, seed=1), 10) < 0.9
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@EVERY
 def test_queries_of_another_width_are_refused(kind):
     with pytest.raises(UserError, match="width 16"):
         build_index(unit(50), IndexSettings(kind)).search(unit(2, 8), 3)
@@ -115,7 +118,7 @@ def test_queries_of_another_width_are_refused(kind):
 TEXTS = ["丙", "甲", "乙", "甲", "丙", "丁"]
 
 
-@pytest.fixture(params=["exact", "hnsw"])
+@pytest.fixture(params=KINDS)
 def saved(request, tmp_path):
     corpus = Corpus.from_texts(TEXTS)
     directory = str(tmp_path / "index")

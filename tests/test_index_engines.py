@@ -15,14 +15,16 @@ from semindex import flags
 from semindex.cli import Parser
 from semindex.errors import UserError
 from semindex.search import index as index_module
+from semindex.search import selection
 from semindex.search.directory import TextIndex
-from semindex.search.exact import COLUMNS, ExactIndex, best_of
+from semindex.search.exact import ExactIndex
 from semindex.search.hnsw import HnswIndex
 from semindex.search.index import ENGINES, IndexSettings, VectorIndex, build_index, choose, engine
+from semindex.search.selection import Best, best_of
 from semindex.text.corpus import Corpus
 
 WIDTH = 8
-BOTH = pytest.mark.parametrize("kind", ["exact", "hnsw"])
+EVERY = pytest.mark.parametrize("kind", ["exact", "hnsw", "int8", "hnsw_int8"])
 
 
 def unit(rows, width=WIDTH, seed=0):
@@ -40,7 +42,7 @@ def reloaded(index, directory):
 
 
 class Engines(RuleBasedStateMachine):
-    """The same operations on both engines and on a dictionary, which says what they must hold and find."""
+    """The same operations on every engine and on a dictionary, which says what they must hold and find."""
 
     @initialize(built=st.booleans(), rows=st.integers(0, 12), seed=st.integers(0, 99))
     def start(self, built, rows, seed):
@@ -48,7 +50,8 @@ class Engines(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         vectors = unit(rows, seed=next(self.seeds))
         # A narrow graph: parts that do not reach one another are what k must be met in spite of.
-        make = {"exact": IndexSettings("exact"), "hnsw": IndexSettings("hnsw", m=2, ef=1, ef_construction=2, threads=1)}
+        make = {kind: IndexSettings(kind, m=2, ef=1, ef_construction=2, threads=1) if "hnsw" in kind else
+                IndexSettings(kind) for kind in ("exact", "hnsw", "int8", "hnsw_int8")}
         if built:
             self.engines = {kind: engine(kind).build(vectors, some) for kind, some in make.items()}
             self.held.update(enumerate(vectors))
@@ -111,7 +114,7 @@ class Engines(RuleBasedStateMachine):
                     index.add(unit(len(ids)), ids)
 
     @invariant()
-    def both_hold_what_the_dictionary_holds(self):
+    def all_hold_what_the_dictionary_holds(self):
         if not hasattr(self, "held"):
             return
         ids = sorted(self.held)
@@ -148,7 +151,7 @@ TestEngines = Engines.TestCase
 TestEngines.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
-@BOTH
+@EVERY
 def test_an_engine_finds_the_nearest_after_many_changes(kind):
     """hnsw is approximate: at a fair size and with its defaults it still finds nearly all that exact search does."""
     rng, index, held = np.random.default_rng(0), engine(kind)(16, IndexSettings(kind, threads=1)), {}
@@ -198,7 +201,7 @@ def test_the_builders_own_vectors_are_left_alone():
     assert ids.tolist() == list(range(0, 40, 2))
 
 
-@BOTH
+@EVERY
 def test_a_loaded_index_takes_more_than_it_was_saved_with(kind, tmp_path):
     index = reloaded(build_index(unit(5), IndexSettings(kind)), str(tmp_path / "a"))
     index.add(unit(500, seed=1))
@@ -210,7 +213,7 @@ def test_a_loaded_index_takes_more_than_it_was_saved_with(kind, tmp_path):
     assert index.add(unit(1)).tolist() == [505]
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize(("vectors", "ids", "message"), [
     (unit(2), [1, 1], "the id 1 stands twice"),
     (unit(2), [7, 3], "the id 3 is in the index already; remove it first"),
@@ -233,7 +236,7 @@ def test_what_cannot_be_added_is_named_and_nothing_changes(kind, vectors, ids, m
     assert index.search(unit(1), 9)[0].shape == (1, 5)
 
 
-@BOTH
+@EVERY
 def test_what_cannot_be_removed_is_named_and_nothing_changes(kind):
     index = build_index(unit(5), IndexSettings(kind))
     for ids, message in (([1, 5], "the id 5 is not in the index"), ([-1], "the id -1"), ([0.5], "type float64")):
@@ -247,7 +250,7 @@ def test_what_cannot_be_removed_is_named_and_nothing_changes(kind):
     assert index.ids.tolist() == [0, 1, 2, 4]
 
 
-@BOTH
+@EVERY
 def test_the_same_is_asked_of_what_an_index_is_built_from(kind):
     for vectors, ids, message in ((unit(2), [4, 4], "stands twice"), (unit(2), [1], "as many ids"),
                                   (np.full([2, 4], np.nan, np.float32), None, "not finite")):
@@ -257,14 +260,14 @@ def test_the_same_is_asked_of_what_an_index_is_built_from(kind):
     assert engine(kind).build(unit(3), ids=[9, 2, 5]).search(unit(3), 1)[0].tolist() == [[9], [2], [5]]
 
 
-@BOTH
+@EVERY
 def test_an_empty_index_finds_nothing_and_comes_back(kind, tmp_path):
     index = reloaded(engine(kind)(WIDTH), str(tmp_path / "a"))
     assert index.search(unit(2), 5)[0].shape == (2, 0) and index.vectors_of(index.ids).shape == (0, WIDTH)
     assert index.add(unit(2)).tolist() == [0, 1]
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("ids", [np.arange(3.0), np.arange(6).reshape(2, 3), np.arange(4)])
 def test_ids_that_do_not_fit_their_vectors_are_refused(kind, ids, tmp_path):
     index = engine(kind).build(unit(3), ids=[4, 5, 6])
@@ -298,15 +301,42 @@ def test_ties_at_every_place_of_the_list(k):
         assert row == [number for _, number in truth] and values == [-value for value, _ in truth]
 
 
-def test_ties_across_blocks_and_after_removals():
-    total = COLUMNS + 500
+@pytest.mark.parametrize("k", [1, 3, 60])
+@pytest.mark.parametrize("order", ["random", "worst first", "best first", "few values"])
+def test_the_best_of_blocks_are_the_best_of_all(k, order):
+    """Against a sort of all: blocks narrower than k and wider, scores that all pass the bound and that none does."""
+    rng = np.random.default_rng(k)
+    scores = rng.integers(-3, 3, [5, 9000]).astype(np.float32) if order == "few values" else \
+        rng.normal(size=[5, 9000]).astype(np.float32)
+    if "first" in order:
+        scores = np.sort(scores)[:, :: 1 if order == "worst first" else -1]
+    ids, best, start = rng.permutation(100_000)[:9000], Best(5, k), 0
+    for width in (1, 50, 1949, 3000, 4000):
+        best.offer(np.ascontiguousarray(scores[:, start : start + width]), ids[start : start + width])
+        start += width
+    for row, found, values in zip(scores, *best.result()):
+        truth = np.lexsort((ids, -row))[:k]
+        assert found.tolist() == ids[truth].tolist() and values.tolist() == row[truth].tolist()
+
+
+def test_a_query_that_is_no_number_spoils_no_other():
+    index, queries = ExactIndex.build(unit(3000)), unit(3, seed=1)
+    wanted = index.search(queries, 20)[0]
+    queries[1] = np.nan
+    found = index.search(queries, 20)[0]
+    assert found.shape == (3, 20) and found[[0, 2]].tolist() == wanted[[0, 2]].tolist()
+
+
+def test_ties_across_blocks_and_after_removals(monkeypatch):
+    monkeypatch.setattr(selection, "CELLS", 65_536)
+    total = 65_536 + 500
     index = ExactIndex.build(one_hot(np.ones(total, int)))
     index.remove(np.arange(0, 400))  # the last rows take the places of the first ones
     assert index.search(one_hot([1]), 600)[0][0].tolist() == list(range(400, 1000))
     places = np.zeros(total, int)
-    places[[COLUMNS - 1, COLUMNS, COLUMNS + 7]] = 1
+    places[[65_535, 65_536, 65_543]] = 1
     found, scores = ExactIndex.build(one_hot(places)).search(one_hot([1]), 5)
-    assert found[0].tolist() == [COLUMNS - 1, COLUMNS, COLUMNS + 7, 0, 1] and scores[0].tolist() == [1, 1, 1, 0, 0]
+    assert found[0].tolist() == [65_535, 65_536, 65_543, 0, 1] and scores[0].tolist() == [1, 1, 1, 0, 0]
 
 
 def test_many_rows_of_ties_cost_no_sort_of_them_all(monkeypatch):
@@ -351,5 +381,5 @@ def test_which_engine_is_chosen(monkeypatch):
     assert [choose(auto, n) for n in (10, 11)] == ["exact", "hnsw"]
     assert [choose(auto, 99, queries) for queries in (5, 6, None)] == ["exact", "hnsw", "hnsw"]
     assert choose(IndexSettings("exact"), 99) == "exact" and choose(IndexSettings(ef=9), 1) == "hnsw"
-    with pytest.raises(UserError, match="index type foo: unknown; known are exact, hnsw"):
+    with pytest.raises(UserError, match="index type foo: unknown; known are exact, hnsw, int8, hnsw_int8"):
         engine("foo")

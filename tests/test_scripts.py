@@ -144,7 +144,7 @@ def test_an_index_of_another_encoder_is_refused(checkpoint, toy, tmp_path):
 
 def test_corpus_smaller_than_recall_num_and_corpus_of_one(checkpoint, toy, tmp_path):
     (tmp_path / "corpus.csv").write_text("只有一句\n只有一句\n")
-    for kind in ("exact", "hnsw"):
+    for kind in ("exact", "hnsw", "int8", "hnsw_int8"):
         command = recall(checkpoint, toy, tmp_path / "out", "--index_type", kind)
         command[command.index(toy / "corpus.csv")] = tmp_path / "corpus.csv"
         done = run(*command)

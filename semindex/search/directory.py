@@ -168,7 +168,7 @@ def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSet
             raise UserError(f"--index_dir {directory}: was built with another {what}; {advice}")
     built: dict[str, str | int] = {"index_type": meta["kind"]}
     given: dict[str, str | int | None] = {"index_type": None if settings.kind == "auto" else settings.kind}
-    if meta["kind"] == "hnsw":
+    if "m" in meta["parameters"]:
         built |= {f"hnsw_{name}": value for name, value in meta["parameters"].items()}
         given |= {"hnsw_m": settings.m, "hnsw_ef_construction": settings.ef_construction}
     for flag, value in given.items():

@@ -7,32 +7,9 @@ import numpy as np
 
 from semindex.errors import UserError
 from semindex.search.index import IndexSettings, VectorIndex, load_ids
+from semindex.search.rows import load_rows
+from semindex.search.selection import nearest
 from semindex.text.counted import counted
-
-ROWS, COLUMNS = 256, 65_536  # queries and vectors of one matrix product
-
-
-def best_of(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (ids, scores) of the k best of each row, best first, equal scores by id.
-
-    scores: float32 [rows, n]; ids: int64 [rows, n], or [n] where every row has the same.
-    """
-    ids = np.broadcast_to(ids, scores.shape)
-    if scores.shape[1] > k:
-        # Place k - 1 holds the last one chosen, place k the best of those that are not.
-        places = np.argpartition(-scores, (k - 1, k), axis=1)[:, : k + 1]
-        chosen = np.take_along_axis(scores, places, 1)
-        cut = np.flatnonzero(chosen[:, k - 1] == chosen[:, k])
-        places, chosen = places[:, :k], chosen[:, :k]
-        for row in cut:  # of those that equal the last one, the partition took any: the smallest ids are wanted
-            equal = np.flatnonzero(scores[row] == chosen[row, -1])
-            better = places[row, chosen[row] > chosen[row, -1]]
-            lacking = k - len(better)
-            smallest = np.argpartition(ids[row, equal], lacking - 1)[:lacking]  # no sort: all may be equal
-            places[row] = np.concatenate([better, equal[smallest]])
-        scores, ids = np.take_along_axis(scores, places, 1), np.take_along_axis(ids, places, 1)
-    order = np.lexsort((ids, -scores))
-    return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
 
 
 class ExactIndex(VectorIndex):
@@ -94,16 +71,10 @@ class ExactIndex(VectorIndex):
         self.count = kept
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        all_ids, all_scores = np.empty([len(queries), k], np.int64), np.empty([len(queries), k], np.float32)
-        for row in range(0, len(queries), ROWS):
-            block = queries[row : row + ROWS]
-            ids, scores = np.empty([len(block), 0], np.int64), np.empty([len(block), 0], np.float32)
-            for start in range(0, self.count, COLUMNS):
-                part = slice(start, min(start + COLUMNS, self.count))
-                own_ids, own = best_of(block @ self.rows[part].T, self.row_ids[part], k)
-                ids, scores = best_of(np.concatenate([scores, own], 1), np.concatenate([ids, own_ids], 1), k)
-            all_ids[row : row + ROWS], all_scores[row : row + ROWS] = ids, scores
-        return all_ids, all_scores
+        def product(block: np.ndarray, part: slice, out: np.ndarray) -> None:
+            np.matmul(block, np.asarray(self.rows[part]).T, out=out)
+
+        return nearest(queries, self.row_ids[: self.count], k, product)
 
     def vectors_of(self, ids: np.ndarray) -> np.ndarray:
         """See VectorIndex."""
@@ -127,9 +98,7 @@ class ExactIndex(VectorIndex):
     def load(cls, directory: str, meta: dict[str, Any]) -> "ExactIndex":
         """Read what save wrote, memory-mapped; UserError where it is not what index.json says."""
         path = os.path.join(directory, "vectors.npy")
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        if vectors.shape != (meta["count"], meta["dimension"]) or vectors.dtype != np.float32:
-            raise UserError(f"{path}: holds {vectors.dtype} {list(vectors.shape)}, index.json says otherwise")
+        vectors = load_rows(path, meta["count"], meta["dimension"])
         row_ids = load_ids(os.path.join(directory, "ids.npy"), len(vectors))
         if len(row_ids) != len(vectors):
             raise UserError(f"{path}: holds {counted(len(vectors), 'vector')} for {counted(len(row_ids), 'id')}; build "

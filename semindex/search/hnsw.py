@@ -7,18 +7,15 @@ import numpy as np
 
 from semindex.errors import UserError
 from semindex.fields import whole
-from semindex.search.index import IndexSettings, VectorIndex, load_ids
+from semindex.search.index import IndexSettings, load_ids
+from semindex.search.labelled import IDS, Labelled
 from semindex.text.counted import counted
 
-FILE, IDS = "index.bin", "ids.npy"
+FILE = "index.bin"
 
 
-class HnswIndex(VectorIndex):
-    """A graph of neighbours (Malkov and Yashunin 2016, arXiv 1603.09320) by hnswlib, inner product.
-
-    The graph's own labels count the vectors ever added. A label is never used again: hnswlib would move the old node
-    to the new place, and its neighbours would lose their way. So an id that comes back gets another node.
-    """
+class HnswIndex(Labelled):
+    """A graph of neighbours (Malkov and Yashunin 2016, arXiv 1603.09320) by hnswlib, inner product."""
 
     kind = "hnsw"
     fields = {"m": whole(1, 2**31), "ef_construction": whole(1, 2**40)}
@@ -26,21 +23,6 @@ class HnswIndex(VectorIndex):
     def __init__(self, dimension: int, settings: IndexSettings | None = None) -> None:
         super().__init__(dimension, settings)
         self.graph: Any = None
-        self._know(np.empty(0, np.int64))
-
-    def _know(self, id_of: np.ndarray) -> None:
-        """Take up the id of each label, -1 where it was removed: such a node stays in the graph as a way to others."""
-        live = np.flatnonzero(id_of >= 0)
-        live = live[np.argsort(id_of[live])]
-        self._id_of, self._labels, self._ids = id_of, live, id_of[live]
-
-    @property
-    def ids(self) -> np.ndarray:
-        """See VectorIndex."""
-        return self._ids
-
-    def _labels_of(self, ids: np.ndarray) -> np.ndarray:
-        return self._labels[np.searchsorted(self._ids, ids)]
 
     def _new_graph(self, size: int) -> Any:
         import hnswlib
@@ -73,18 +55,11 @@ class HnswIndex(VectorIndex):
             raise UserError(f"the index took {self.graph.get_current_count()} of {counted(nodes, 'vector')}")
         self._know(np.concatenate([self._id_of, ids]))
 
-    def _remove(self, ids: np.ndarray) -> None:
-        labels = self._labels_of(ids)
+    def _mark(self, labels: np.ndarray) -> None:
         for label in labels.tolist():
             self.graph.mark_deleted(label)
-        id_of = self._id_of.copy()
-        id_of[labels] = -1
-        self._know(id_of)
-        if len(id_of) > 2 * len(self._ids):  # a search would pass over more nodes than it may return
-            self._rebuild()
 
     def _rebuild(self) -> None:
-        """Build the graph anew from what can be found."""
         vectors, ids = self.vectors_of(self._ids), self._ids
         self.graph = None
         self._know(np.empty(0, np.int64))

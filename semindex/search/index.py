@@ -12,6 +12,7 @@ import numpy as np
 from semindex.errors import UserError
 from semindex.fields import Field
 from semindex.registry import ENGINES
+from semindex.search.rows import BLOCK, let_go
 
 # Up to here exact search answers a query at a time within 0.2 ms of hnsw, misses nothing, and needs no build,
 # which would pay only after 90,000 queries (benchmarks/index_crossover.py; docs/results.md).
@@ -20,7 +21,6 @@ EXACT_UP_TO = 20_000
 # 32,647 where it has 100,000 texts, about 24,000 where it has millions (the same table).
 EXACT_UP_TO_QUERIES = 24_000
 MOST = 2**63 - 2  # the largest id: one more is still an int64
-BLOCK = 65_536  # vectors checked at once
 
 
 @dataclass
@@ -148,7 +148,9 @@ class VectorIndex(ABC):
         largest = int(own[-1]) if len(own) else -1
         ids = checked_ids(ids, len(vectors), largest, lambda some: np.isin(some, own), "vectors")
         for start in range(0, len(vectors), BLOCK):
-            if not np.isfinite(vectors[start : start + BLOCK]).all():
+            finite = np.isfinite(vectors[start : start + BLOCK]).all()
+            let_go(vectors)
+            if not finite:
                 raise UserError("a vector is not finite: the encoder is damaged")
         return ids
 

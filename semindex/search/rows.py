@@ -1,0 +1,79 @@
+"""float32 vectors that may lie in a file: read where they are, and let go of once they were read."""
+
+import mmap
+
+import numpy as np
+
+from semindex.errors import UserError
+
+BLOCK = 65_536  # vectors read at once
+
+
+def let_go(array: np.ndarray) -> None:
+    """Take the pages of a memory-mapped array out of this process's memory; they stay in the system's file cache.
+
+    Pages that were read count as memory of the process until the system wants them back: a pass over a file of 10 GB
+    would look as 10 GB, and where memory is limited a process can be ended for it.
+    """
+    pages = getattr(array, "_mmap", None)
+    if pages is not None and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def with_room(array: np.ndarray, count: int, more: int) -> np.ndarray:
+    """Return an array that begins with the first `count` rows of one and has room for more; twice as much, if new."""
+    if count + more <= len(array):
+        return array
+    larger = np.empty([max(count + more, 2 * count), *array.shape[1:]], array.dtype)
+    larger[:count] = array[:count]
+    return larger
+
+
+def load_rows(path: str, count: int, dimension: int) -> np.ndarray:
+    """Return the vectors of a .npy file, memory-mapped; UserError where it is not float32 [count, dimension]."""
+    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    if vectors.shape != (count, dimension) or vectors.dtype != np.float32:
+        raise UserError(f"{path}: holds {vectors.dtype} {list(vectors.shape)}, index.json says otherwise")
+    return vectors
+
+
+class Rows:
+    """Vectors by their place, float32: those that somebody lent, in memory or a file, then those that came later."""
+
+    def __init__(self, lent: np.ndarray) -> None:
+        self.lent, self.count = lent, len(lent)
+        self.later = np.empty([0, lent.shape[1]], np.float32)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[count, dimension]."""
+        return self.count, self.lent.shape[1]
+
+    def add(self, vectors: np.ndarray) -> None:
+        """Copy vectors behind the others."""
+        own = self.count - len(self.lent)
+        self.later = with_room(self.later, own, len(vectors))
+        self.later[own : own + len(vectors)] = vectors
+        self.count += len(vectors)
+
+    def __getitem__(self, places: np.ndarray) -> np.ndarray:
+        """Return the vectors of some places, float32 [*places.shape, dimension]."""
+        lent = places < len(self.lent)
+        if lent.all():
+            found = np.asarray(self.lent[places])
+        else:
+            found = np.empty([*places.shape, self.lent.shape[1]], np.float32)
+            found[lent], found[~lent] = self.lent[places[lent]], self.later[places[~lent] - len(self.lent)]
+        let_go(self.lent)
+        return found
+
+    def only(self, places: np.ndarray) -> tuple["Rows", np.ndarray]:
+        """Return what holds the vectors of some places, each once, and their places in it; lent ones cost nothing."""
+        own, places = Rows(self.lent), places.copy()
+        later = places >= len(self.lent)
+        own.add(self.later[places[later] - len(self.lent)])
+        places[later] = np.arange(len(self.lent), len(own))
+        return own, places
