@@ -15,7 +15,7 @@ import numpy as np
 
 from semindex.environment import keep_freed_memory, prepare_environment, prepare_home
 from semindex.errors import UserError
-from semindex.peers import Peers
+from semindex.peers import Peers, check_name, keep_alive
 
 _TOLD = os.environ.get("OMP_NUM_THREADS", "")  # read now: paddle sets it to 1 when imported
 
@@ -145,10 +145,12 @@ def start(device: str = "auto", seed: int = 0, join: bool = True) -> str:
     except (ValueError, RuntimeError) as error:
         raise UserError(f"--device {device}: {str(error).strip().splitlines()[-1]}") from None
     if join and world_size() > 1:
+        if kind == "cpu":
+            check_name(os.environ.get("PADDLE_CURRENT_ENDPOINT", ""))
         before = open_sockets()
         paddle.distributed.init_parallel_env()
         answer_at_once(open_sockets() - before)
-        _watch_peers()
+        _peers.join(_store(), rank())
     paddle.seed(seed)
     return device
 
@@ -183,6 +185,7 @@ def answer_at_once(sockets: set[tuple[int, str]]) -> None:
             try:
                 if connection.type == socket.SOCK_STREAM and connection.family in (socket.AF_INET, socket.AF_INET6):
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    keep_alive(connection)  # paddle's own wait has no end where a box lost its power
             finally:
                 connection.detach()  # it stays paddle's
 
@@ -194,22 +197,7 @@ _peers = Peers()
 def _store() -> Any:
     from paddle.distributed import collective
 
-    return collective._default_store  # paddle's own, over TCP, in rank 0's process: counts that all add to
-
-
-def _watch_peers() -> None:
-    """Let every process learn when another one ends."""
-    if rank() == 0:
-        _store().add("semantic_index/port", _peers.listen())
-        return
-    while not (port := _store().add("semantic_index/port", 0)):
-        time.sleep(0.01)
-    host = (os.environ.get("PADDLE_TRAINER_ENDPOINTS") or os.environ["PADDLE_MASTER"]).split(",")[0]
-    try:
-        _peers.connect(host.rpartition(":")[0], port, rank())
-    except OSError as error:
-        print(f"warning: process {rank()} cannot reach the first one at {host} ({error.strerror or error}): it is not "
-              "told when another box dies", file=sys.stderr, flush=True)
+    return collective._default_store  # paddle's own, over TCP, in rank 0's process
 
 
 def _ended(rank: int) -> UserError:
@@ -233,7 +221,7 @@ def barrier() -> None:
     def count_of(name: str, own: int) -> int:
         try:
             return int(store.add(name, own))
-        except RuntimeError:  # rank 0 has the store
+        except (RuntimeError, ValueError):  # rank 0 has the store
             raise _ended(0) from None
 
     def wait(name: str, own: int, until: int, may_end: int) -> None:
