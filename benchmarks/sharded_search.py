@@ -3,11 +3,11 @@
     python benchmarks/sharded_search.py
     python benchmarks/sharded_search.py --texts 1000000 --queries 20000 --engines hnsw
 
-A process has one thread, and is started by the launcher where there is one only, too. The ways take turns, --rounds of
-them; ratios are taken within a round, and their median is printed, since other work on the machine slows all. Time runs from
+A process has one thread, and is started by the launcher where it is alone, too. The ways take turns, --rounds of them;
+ratios are taken within a round, and their median is printed, since other work on the machine slows all. Time runs from
 vectors, each process having its share, to what is merged on rank 0: for hnsw the build is in it, and where queries are
-shared so is sending all vectors to all. CPU seconds are those of the process that has most; they do not depend on what else
-the machine does.
+shared so is sending all vectors to all. CPU seconds are those of the process that has most: what else the machine does
+changes them little.
 """
 
 import argparse

@@ -91,6 +91,13 @@ class Peers:
             self._gone.add(rank)
         return set(self._gone)
 
+    def close(self) -> None:
+        """Close all connections, as the kernel does where the process ends."""
+        for connection in [self._listener, *(one for _, one in self._open.values())]:
+            if connection is not None:
+                connection.close()
+        self._open, self._listener = {}, None
+
     def tell(self, rank: int) -> None:
         """Tell the others, on rank 0, that a rank is gone."""
         if self._listener is not None:

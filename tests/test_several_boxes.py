@@ -13,6 +13,8 @@ import pytest
 from conftest import ROOT, TRAIN, fail, launch, succeed
 
 from semindex.encode.encoder import WINDOW, share_of
+from semindex.errors import UserError
+from semindex.peers import Peers, check_name
 
 # Windows of 4 texts; a process whose rank is sys.argv[2] dies at its window sys.argv[3], and its launcher with it.
 WRAPPED = """
@@ -98,6 +100,47 @@ def test_shares_hold_every_row_once_in_whole_windows():
             assert all(share.start % WINDOW == 0 or share.start == count for share in shares)
             sizes = [-(-(share.stop - share.start) // WINDOW) for share in shares]
             assert max(sizes) - min(sizes) <= 1
+
+
+class Store:
+    """Counts that all add to, as paddle's store has them."""
+
+    def __init__(self):
+        self.counts = {}
+
+    def add(self, name, number):
+        self.counts[name] = self.counts.get(name, 0) + number
+        return self.counts[name]
+
+
+def test_a_connection_that_closes_is_a_process_that_ended(monkeypatch):
+    monkeypatch.setenv("PADDLE_TRAINER_ENDPOINTS", "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3")
+    store, peers = Store(), [Peers() for _ in range(3)]
+    for rank, one in enumerate(peers):
+        one.join(store, rank)
+
+    def until(one, ranks):
+        ends = time.monotonic() + 20
+        while one.gone() != ranks:
+            assert time.monotonic() < ends
+
+    assert [one.gone() for one in peers] == [set()] * 3
+    peers[2].close()
+    until(peers[0], {2})
+    peers[0].tell(2)
+    until(peers[1], {2})
+    peers[0].close()
+    until(peers[1], {0, 2})
+
+
+def test_a_name_that_only_this_box_reaches_is_told(monkeypatch):
+    monkeypatch.setattr(socket, "gethostbyname", lambda _: "127.0.1.1")
+    check_name("127.0.0.1:6170")
+    check_name("")
+    with pytest.raises(UserError, match="127.0.1.1.* '10.0.0.11 .*' into /etc/hosts"):
+        check_name("10.0.0.11:6170")
+    monkeypatch.setattr(socket, "gethostbyname", lambda _: "10.0.0.11")
+    check_name("10.0.0.11:6170")
 
 
 @pytest.mark.slow
