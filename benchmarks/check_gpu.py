@@ -107,7 +107,7 @@ class Check:
                    statistics.median(speeds) * self.args.batch_size, text)
 
     def stop_and_resume(self, name: str, *more: object) -> Run:
-        """Train, tell the run to stop where half its steps are taken, and go on with it."""
+        """Train, tell the run to stop where a quarter of its steps is taken, and go on with it."""
         words = self.training(name, *more, "--device", self.device)
         shutil.rmtree(os.path.join(self.out, name), ignore_errors=True)
         lines = list[str]()
@@ -116,10 +116,10 @@ class Check:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line)
-                if line.startswith(f"global step {self.args.steps // 2},"):
+                if line.startswith(f"global step {max(1, self.args.steps // 4)},"):
                     process.send_signal(signal.SIGTERM)
         if not any("told to stop" in line for line in lines):
-            raise RuntimeError(f"the run could not be stopped in the middle: {lines[-1].strip() if lines else ''}")
+            raise RuntimeError(f"the run could not be stopped before its end, take more --steps: {lines[-1].strip() if lines else ''}")
         again = self.call(*self.training(name, *more, "--resume"))
         if "resumed from" not in again:
             raise RuntimeError("it did not resume")

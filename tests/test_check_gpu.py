@@ -1,4 +1,4 @@
-"""scripts/check_gpu.sh, which is for boxes with cards: over gloo it runs here, every row but the quickstart."""
+"""scripts/check_gpu.sh, which is for boxes with cards: over gloo it runs here, but for two rows that other tests have."""
 
 import os
 import subprocess
@@ -23,14 +23,14 @@ def test_what_differs_too_much_is_told():
 @pytest.mark.slow
 def test_over_gloo_all_agrees(tmp_path):
     done = subprocess.run(
-        ["bash", ROOT / "scripts" / "check_gpu.sh", "--device", "cpu", "--without", "quickstart", "--encoder",
-         "scratch-1x32", "--steps", "8", "--batch_size", "16", "--out", tmp_path / "out"],
-        capture_output=True, text=True, timeout=600, env=os.environ | {"PYTHON": sys.executable})
+        ["bash", ROOT / "scripts" / "check_gpu.sh", "--device", "cpu", "--without", "quickstart", "cache",
+         "--encoder", "scratch-1x32", "--steps", "40", "--batch_size", "16", "--out", tmp_path / "out"],
+        capture_output=True, text=True, timeout=1200, env=os.environ | {"PYTHON": sys.executable})
     assert done.returncode == 0, done.stdout + done.stderr
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
     verdicts = {row[0]: row[-1] for row in table}
     assert {name for name, verdict in verdicts.items() if verdict == "yes"} == {
-        "two processes, gloo", "GradCache", "fp32, stopped and resumed", "recall, cosines", "export, cosines"}
+        "two processes, gloo", "fp32, stopped and resumed", "recall, cosines", "export, cosines"}
     for precision in ("bf16", "fp16"):
         assert "on a CPU fp32 is used" in verdicts[f"{precision}, stopped and resumed"]
 
