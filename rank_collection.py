@@ -76,7 +76,7 @@ def main() -> None:
             lines = trec.write_run(args.run_file, rows, "semantic_index")
             runtime.say(f"{args.run_file}: {counted(lines, 'line')}")
 
-        runtime.on_rank_0(write)
+        ranker.on_rank_0(write)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,11 @@ def parser() -> cli.Parser:
     parser.add_argument("--index_dir", metavar="DIR",
                         help="keep the vector index there and use it again [not kept]")
     parser.add_argument("--rebuild_index", action="store_true", help="replace the index of --index_dir")
+    parser.add_argument("--vectors_dir", metavar="DIR",
+                        help="the corpus' vectors by encode_corpus.py --output_dir [encoded here]")
     parser.add_argument("--report_index_recall", action="store_true",
                         help="compare the index with exact search on up to 1,000 queries")
+    parser.reads("vectors_dir")
     parser.writes("index_dir", role="directory")
     return parser
 
@@ -39,9 +42,9 @@ def main() -> None:
     method = method_of(args)
     if "dense" in method.sources and not args.params_path:
         raise UserError(f"--params_path is missing: --method {method.name} needs an encoder")
-    if "dense" not in method.sources and (args.index_dir or args.report_index_recall):
-        raise UserError(f"--{'index_dir' if args.index_dir else 'report_index_recall'}: is of the vector index, which "
-                        f"--method {method.name} has not")
+    of_vectors = [name for name in ("index_dir", "vectors_dir", "report_index_recall") if getattr(args, name)]
+    if "dense" not in method.sources and of_vectors:
+        raise UserError(f"--{of_vectors[0]}: is of the vector index, which --method {method.name} has not")
     from semindex import runtime
 
     runtime.start(args.device, args.seed)

@@ -10,6 +10,7 @@ from models import loading
 from models.encoders import fast_encoder
 from semindex import runtime
 from semindex.encode.encoder import encode, report_cut, vector_file
+from semindex.encode.parts import Parts, key_of
 from semindex.encode.text_encoder import TextEncoder
 from semindex.search.directory import TextIndex, check_directory, open_index
 from semindex.search.fusion import Fused, Ranking
@@ -45,12 +46,16 @@ class DenseSource:
         fingerprint = loading.fingerprint(args.params_path, self.model, self.tokenizer)
         if args.engine == "int8":
             fingerprint += " int8"  # its vectors are not those of the other engines
+        parts = self._parts(corpus, fingerprint.removesuffix(" int8"))
         file = vector_file(args.index_dir, self.model, corpus, f"{fingerprint} {corpus.fingerprint}") \
-            if args.index_dir else None
+            if args.index_dir and parts is None else None
 
         def encode_corpus() -> Any:
-            self._choose_engine(len(corpus) + queries)
+            self._choose_engine(queries if parts else len(corpus) + queries)
             assert self.encoder is not None
+            if parts is not None:
+                # Read where the index is built: rank 0's box is the one that must have them.
+                return parts.vectors(args.trust_files) if runtime.rank() == 0 else self.vectors
             return encode(self.encoder.side("passage"), corpus, "encode corpus", file)
 
         self.index = open_index(args.index_dir, corpus, encode_corpus, IndexSettings.from_flags(args), fingerprint,
@@ -58,6 +63,16 @@ class DenseSource:
                                 self.model.dimension)
         if self.encoder is None:  # the index is used again: only the queries are to be encoded, which may pay for none
             self._choose_engine(queries)
+
+    def _parts(self, corpus: Corpus, fingerprint: str) -> Parts | None:
+        """Return the corpus' vectors that encode_corpus.py made, None where none are named."""
+        if not self.args.vectors_dir:
+            return None
+        prompt = self.tokenizer.prompted(self.model.settings.prompts.of("passage")).prompt
+        parts = Parts(self.args.vectors_dir, len(corpus), self.model.dimension,
+                      key_of(fingerprint, self.args.engine, prompt, corpus))
+        runtime.on_rank_0(lambda: parts.check(self.args.trust_files))
+        return parts
 
     def _choose_engine(self, texts: int) -> None:
         self.encoder, _ = fast_encoder(self.model, self.tokenizer, self.args.engine, texts, self.args.batch_size)

@@ -85,18 +85,35 @@ def _dump(directory: str, content: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def forget(directory: str, names: Iterable[str]) -> None:
-    """Take files out of a manifest, so that they may be removed; nothing where there is none."""
+def join(directory: str, kind: str, about: dict[str, Any], folders: Iterable[str]) -> None:
+    """Write the manifest of a directory of directories, each with a manifest of its own, which was checked just now.
+
+    The checksums are taken from there: a large file is not read again. Raises OSError.
+    """
+    files: dict[str, Any] = {}
+    for folder in folders:
+        inner = read(os.path.join(directory, folder)) or {"files": {}}
+        files |= {f"{folder}/{name}": value for name, value in inner["files"].items()}
+        files |= checksums(directory, [f"{folder}/{NAME}"])
+    _replace(directory, {"made_by": "semindex", "format": FORMAT, "kind": kind, **about, "files": files})
+
+
+def _replace(directory: str, content: dict[str, Any]) -> None:
     from semindex.files import atomic_file
 
+    content["seal"] = _seal(content)
+    with atomic_file(os.path.join(directory, NAME)) as file:
+        json.dump(content, file, ensure_ascii=False, indent=2)
+
+
+def forget(directory: str, names: Iterable[str]) -> None:
+    """Take files out of a manifest, so that they may be removed; nothing where there is none."""
     content = read(directory)
     if content is None:
         return
     for name in names:
         content["files"].pop(name, None)
-    content["seal"] = _seal(content)
-    with atomic_file(os.path.join(directory, NAME)) as file:
-        json.dump(content, file, ensure_ascii=False, indent=2)
+    _replace(directory, content)
 
 
 def read(directory: str) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from semindex.environment import keep_freed_memory, prepare_environment, prepare_home
 from semindex.errors import UserError
+from semindex.peers import Peers, check_name, keep_alive
 
 _TOLD = os.environ.get("OMP_NUM_THREADS", "")  # read now: paddle sets it to 1 when imported
 
@@ -112,9 +113,10 @@ def threads() -> int:
     return int(_TOLD) if _TOLD.isdigit() and int(_TOLD) else max(1, (os.cpu_count() or 1) // world_size())
 
 
-def start(device: str = "auto", seed: int = 0) -> str:
+def start(device: str = "auto", seed: int = 0, join: bool = True) -> str:
     """Import paddle, choose the device, join the other processes and seed; return the device's name.
 
+    join: false where the processes work each for itself: then they share nothing, and nothing waits for another.
     Raises UserError where this machine or this build of paddle lacks the device.
     """
     processes()  # an error in them before the seconds that importing paddle takes
@@ -142,10 +144,13 @@ def start(device: str = "auto", seed: int = 0) -> str:
         paddle.set_device(device)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"--device {device}: {str(error).strip().splitlines()[-1]}") from None
-    if world_size() > 1:
+    if join and world_size() > 1:
+        if kind == "cpu":
+            check_name(os.environ.get("PADDLE_CURRENT_ENDPOINT", ""))
         before = open_sockets()
         paddle.distributed.init_parallel_env()
         answer_at_once(open_sockets() - before)
+        _peers.join(_store(), rank())
     paddle.seed(seed)
     return device
 
@@ -180,39 +185,61 @@ def answer_at_once(sockets: set[tuple[int, str]]) -> None:
             try:
                 if connection.type == socket.SOCK_STREAM and connection.family in (socket.AF_INET, socket.AF_INET6):
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    keep_alive(connection)  # paddle's own wait has no end where a box lost its power
             finally:
                 connection.detach()  # it stays paddle's
 
 
 _barriers = 0
+_peers = Peers()
+
+
+def _store() -> Any:
+    from paddle.distributed import collective
+
+    return collective._default_store  # paddle's own, over TCP, in rank 0's process
+
+
+def _ended(rank: int) -> UserError:
+    _peers.tell(rank)
+    return UserError(f"process {rank} of {world_size()} has ended, or its box cannot be reached; its own output says "
+                     "why. Start all of them again: what was saved is used")
 
 
 def barrier() -> None:
     """Wait for the other processes, however long they work; to be called before any talk with them.
 
-    Gloo gives up after 30 s, which Paddle offers no way to change, and rank 0 may build an index for an hour.
+    Gloo gives up after 30 s, which Paddle offers no way to change, and rank 0 may build an index for an hour. Raises
+    UserError where a process that is waited for has ended.
     """
     global _barriers
     if world_size() == 1:
         return
-    from paddle.distributed import collective
-
-    store = collective._default_store  # paddle's own, over TCP, in rank 0's process: counts that all add to
+    store = _store()
     _barriers += 1
 
-    def wait(name: str, own: int, until: int) -> None:
-        count, pause = store.add(name, own), 0.0002
+    def count_of(name: str, own: int) -> int:
+        try:
+            return int(store.add(name, own))
+        except (RuntimeError, ValueError):  # rank 0 has the store
+            raise _ended(0) from None
+
+    def wait(name: str, own: int, until: int, may_end: int) -> None:
+        count, pause = count_of(name, own), 0.0002
         while count < until:
+            gone = _peers.gone()
+            if gone and until - (count := count_of(name, 0)) > max(0, may_end - len(gone)):
+                raise _ended(min(gone))
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
-            count = store.add(name, 0)
+            count = count_of(name, 0)
 
-    wait("semantic_index/came", 1, _barriers * world_size())
+    wait("semantic_index/came", 1, _barriers * world_size(), 0)
     # Rank 0 may end after this talk, and the store with it: not before the others have seen that all came.
     if rank() > 0:
-        store.add("semantic_index/saw", 1)
-    else:
-        wait("semantic_index/saw", 0, _barriers * (world_size() - 1))
+        count_of("semantic_index/saw", 1)
+    else:  # who has seen it may end, and is not waited for
+        wait("semantic_index/saw", 0, _barriers * (world_size() - 1), world_size() - 1)
 
 
 def share(value: Any) -> Any:
@@ -246,13 +273,13 @@ def on_rank_0(work: Callable[[], Any]) -> Any:
 def gather_rows(rows: np.ndarray, counts: list[int]) -> list[np.ndarray]:
     """Give every rank the rows of all ranks.
 
-    rows: float32 [counts[rank()], width]; counts: rows of each rank, known to all. Returns one array a rank.
+    rows: float32 or int64 [counts[rank()], width]; counts: rows of each rank, known to all. Returns one array a rank.
     """
     if world_size() == 1:
         return [rows]
     import paddle
 
-    padded = np.zeros([max(counts), rows.shape[1]], np.float32)
+    padded = np.zeros([max(counts), rows.shape[1]], rows.dtype)
     padded[: len(rows)] = rows
     received: list[Any] = []
     barrier()

@@ -8,7 +8,7 @@ from conftest import ROOT
 # Lower rooms first; a room imports lower ones and its own. Rooms of one line do not import each other.
 FLOORS = [
     ["semindex.errors"],
-    ["semindex.locks", "semindex.registry", "semindex.roles"],
+    ["semindex.locks", "semindex.peers", "semindex.registry", "semindex.roles"],
     ["semindex.cli", "semindex.fields", "semindex.files", "semindex.environment"],
     ["semindex.manifest"],
     ["semindex.directories"],

@@ -96,6 +96,9 @@ class Run:
         if path is None:
             runtime.say(f"nothing to resume in {self.step.schedule.save_dir}: starting anew")
             return
+        if anywhere(not os.path.isdir(path)):
+            raise UserError(f"--resume: {path} is not there for every process; --save_dir must be a directory that all "
+                            "boxes share, or its newest checkpoint be copied to each")
         loading.check_files(path)
         try:
             state = read_fields(os.path.join(path, STATE), FIELDS, others=True)

@@ -25,7 +25,8 @@ class RankingEvaluator:
         """Return {'mrr@10': percent, ...} and print them."""
         runtime.say("evaluating")
         ranker = make_ranker(self.collection, encoder, self.queries, self.settings)
-        return runtime.on_rank_0(lambda: self.measure(ranker))
+        found: dict[str, float] = ranker.on_rank_0(lambda: self.measure(ranker))
+        return found
 
     def measure(self, ranker: Ranker) -> dict[str, float]:
         """Return the metrics of a ranker that has these queries."""

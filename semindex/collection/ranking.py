@@ -1,16 +1,17 @@
 """A collection's documents ranked for its queries: full search or given candidates, by an encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from semindex.collection.store import Collection, Sources
-from semindex.encode.encoder import encode
+from semindex.encode.encoder import encode, encode_rows, share_of
 from semindex.encode.text_encoder import TextEncoder
 from semindex.encode.vector_file import VectorFile
 from semindex.errors import UserError
-from semindex.runtime import warn
-from semindex.search.index import IndexSettings, VectorIndex, build_index
+from semindex.runtime import processes, warn
+from semindex.search.index import IndexSettings
+from semindex.search.shards import Shards
 from semindex.text.counted import counted
 
 
@@ -32,23 +33,20 @@ def documents_of(passages: np.ndarray, scores: np.ndarray, owner: np.ndarray, k:
 
 
 class Ranker:
-    """Queries and passages of a collection as vectors, and an index over the passages. For rank 0.
+    """Queries and passages of a collection as vectors. Every rank has its share of the passages and searches it.
 
-    queries: int64 [n], ascending, the queries that have vectors.
+    queries: int64 [n], ascending, the queries that have vectors; vectors: theirs, on rank 0, which alone may ask, and
+    only within `on_rank_0`.
     """
 
-    def __init__(self, collection: Collection, passages: np.ndarray, queries: np.ndarray, vectors: np.ndarray,
-                 settings: IndexSettings) -> None:
+    def __init__(self, collection: Collection, passages: Shards, queries: np.ndarray, vectors: np.ndarray) -> None:
         self.collection, self.passages, self.queries, self.vectors = collection, passages, queries, vectors
-        self.settings = settings
-        self._index: VectorIndex | None = None
+        self.on_rank_0 = passages.on_rank_0
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (documents int64, scores float32), both [queries, k], best first; -1 and -inf behind the last one."""
-        if self._index is None:
-            self._index = build_index(self.passages, self.settings, len(self.queries))
         vectors, chunks = self.vectors[np.searchsorted(self.queries, queries)], self.collection.about.chunks
-        found, scores = self._index.search(vectors, k * chunks)
+        found, scores = self.passages.search(vectors, k * chunks)
         if len(self.collection.owner) == self.collection.about.documents:  # a passage each: they are the documents
             return found, scores
         return documents_of(found, scores, self.collection.owner, k)
@@ -61,8 +59,7 @@ class Ranker:
         for chunk in range(self.collection.about.chunks):
             row = first[pairs[:, 1]] + chunk
             there = np.flatnonzero(row < first[pairs[:, 1] + 1])
-            dots = np.einsum("ij,ij->i", query[there], self.passages[row[there]])
-            best[there] = np.maximum(best[there], dots)
+            best[there] = np.maximum(best[there], self.passages.products(query[there], row[there]))
         return best
 
     def run(self, queries: np.ndarray, depth: int,
@@ -125,8 +122,13 @@ def check_candidates(sources: Sources, candidates: dict[str, list[str]], path: s
 
 
 def make_ranker(collection: Collection, encoder: TextEncoder, queries: np.ndarray, settings: IndexSettings,
-                file: VectorFile | None = None) -> Ranker:
-    """Encode passages and queries. Every rank calls it; only rank 0's can be asked. file: see encoder.encode."""
-    passages = encode(encoder, collection.passages, "encode passages", file)
-    vectors = encode(encoder, collection.query_tokens(queries), "encode queries")
-    return Ranker(collection, passages, queries, vectors, settings)
+                file: Callable[[slice], VectorFile] | None = None) -> Ranker:
+    """Encode passages and queries. Every rank calls it; only rank 0's can be asked, see Ranker.
+
+    file: from this rank's rows to where their vectors go, see encoder.encode_rows.
+    """
+    count = collection.about.passages
+    rows = share_of(count, *processes())
+    vectors = encode_rows(encoder, collection.passages, rows, "encode passages", file(rows) if file else None)
+    asked = encode(encoder, collection.query_tokens(queries), "encode queries")
+    return Ranker(collection, Shards(vectors, rows, count, settings, len(queries)), queries, asked)

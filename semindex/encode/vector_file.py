@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from typing import IO
 
 import numpy as np
@@ -34,8 +35,7 @@ class VectorFile:
     """float32 [count, dimension], written under a hidden name beside it until finish() gives it its own.
 
     Beside it a file tells what it is made of, and one for each process which parts that has written. key: of
-    encoder, texts and all else that decides the vectors: parts of another key are not used. Processes on several
-    machines need a common file system.
+    encoder, texts and all else that decides the vectors: parts of another key are not used.
     """
 
     def __init__(self, path: str, count: int, dimension: int, key: str) -> None:
@@ -70,6 +70,20 @@ class VectorFile:
             self.remove()
             raise UserError(f"{self.path}: no vectors can be written there: {size} bytes are wanted "
                             f"({error.strerror})") from None
+
+    def mark(self) -> str:
+        """Leave a mark beside the file and return its name: who finds it sees this file, not another of that path."""
+        name = uuid.uuid4().hex
+        with open(f"{self.progress}.{name}", "wb"):
+            return name
+
+    def has_mark(self, name: str) -> bool:
+        """Tell whether a mark is there."""
+        return os.path.exists(f"{self.progress}.{name}")
+
+    def remove_mark(self, name: str) -> None:
+        """Remove a mark."""
+        os.unlink(f"{self.progress}.{name}")
 
     def done(self) -> set[int]:
         """Return the first rows of the parts that were written."""

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from semindex import runtime
-from semindex.encode.encoder import encode
+from semindex.encode.encoder import encode, encode_rows, share_of
 from semindex.encode.text_encoder import TextEncoder
 from semindex.measure.hits import RECALL_AT, hit_ranks, mrr_at, percent, recalls
 from semindex.search.exact import ExactIndex
-from semindex.search.index import IndexSettings, build_index
+from semindex.search.index import IndexSettings
 from semindex.search.recall_files import ranked
+from semindex.search.shards import Shards
 from semindex.text.corpus import Corpus
 from semindex.text.results import write_recall_result
 from semindex.text.tables import group_pairs
 
 
 class RecallEvaluator:
-    """Recall@k of a dev file over a corpus, for use during training. Every rank calls it; rank 0 searches.
+    """Recall@k of a dev file over a corpus, for use during training. Every rank calls it and searches its share.
 
     result_dir: where given, the newest recall_result and a line of metrics an evaluation go there.
     """
@@ -38,12 +39,15 @@ class RecallEvaluator:
     def __call__(self, encoder: TextEncoder) -> dict[str, float]:
         """Return {'recall@1': percent, ..., 'mrr@10': percent}; prints the recipe's lines."""
         runtime.say("evaluating")
-        texts = encode(encoder.side("passage"), self.corpus, "encode corpus")
+        rows = share_of(len(self.corpus), *runtime.processes())
+        own = encode_rows(encoder.side("passage"), self.corpus, rows, "encode corpus")
         queries = encode(encoder.side("query"), self.queries, "encode queries")
-        return runtime.on_rank_0(lambda: self._measure(texts, queries, encoder))
+        texts = Shards(own, rows, len(self.corpus), self.index, len(self.queries))
+        found: dict[str, float] = texts.on_rank_0(lambda: self._measure(texts, queries, encoder))
+        return found
 
-    def _measure(self, texts: np.ndarray, queries: np.ndarray, encoder: TextEncoder) -> dict[str, float]:
-        ids, scores = build_index(texts, self.index, len(self.queries)).search(queries, self.recall_num)
+    def _measure(self, texts: Shards, queries: np.ndarray, encoder: TextEncoder) -> dict[str, float]:
+        ids, scores = texts.search(queries, self.recall_num)
         found = list(ranked(self.queries, ids, encoder.scores(scores), self.corpus))
         hits = [hit_ranks(query, [text for text, _ in row], self.positives[query]) for query, row in found]
         result = recalls(hits, self.recall_num)

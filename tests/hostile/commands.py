@@ -181,6 +181,8 @@ TABLE = [
             whole="--max_seq_length", real="--threshold"),
     Command("inference", f"inference.py {MODEL} --text_file text:corpus.csv --output_file out:vectors.npy --batch_size whole:8",
             whole="--max_seq_length"),
+    Command("encode_corpus", f"encode_corpus.py {MODEL} --corpus_file text:corpus.csv --output_dir outdir:parts "
+            "--batch_size whole:8", whole="--max_seq_length", like="inference"),
     Command("inference_text", "inference.py --device cpu --params_path file:checkpoint/model_state.pdparams --text words:卡丢了 "
             "words:退款", prints=True, needs=("checkpoint",), like="inference"),
     Command("export_model", "export_model.py --params_path dir:checkpoint --output_path outdir:export --dev_set_file text:dev.csv "

@@ -16,6 +16,7 @@ from semindex.collection.evaluation import RankingEvaluator
 from semindex.directories import atomic_directory, check_replaceable
 from semindex.encode.encoder import encode, vector_file
 from semindex.encode.text_encoder import TextEncoder
+from semindex.encode.vector_file import VectorFile
 from semindex.errors import UserError
 from semindex.files import named
 from semindex.roles import check_kept
@@ -156,11 +157,17 @@ def _make(path: str, weights: str, step: int, number: int, directory: str, gener
         guides[collection.about.key] = of_collection(args, collection, everywhere=False)
     miner = Miner(collection, rules_of(args), index, args.connected_positives, guides[collection.about.key])
     # On the disk: memory need not hold them, and a killed job goes on with them if the checkpoint is still the newest.
-    file = vector_file(os.path.join(generations.directory, "passages"), encoder, collection.passages,
-                       f"{weights} {collection.about.key} {args.engine}")
+    files: list[VectorFile] = []
+
+    def file_of(rows: slice) -> VectorFile:
+        files.append(vector_file(os.path.join(generations.directory, f"passages_{runtime.rank()}"), encoder,
+                                 range(rows.start, rows.stop),
+                                 f"{weights} {collection.about.key} {args.engine} {rows}"))
+        return files[0]
+
     with named(generations.directory):
-        out = miner.publish(encoder, generation, generations, dev=dev, file=file)
-    runtime.on_rank_0(file.remove)
+        out = miner.publish(encoder, generation, generations, dev=dev, file=file_of)
+    files[0].remove()
     runtime.say(f"published {out}: " + ", ".join(f"{name} {value} s" for name, value in generation.seconds.items()))
     return True
 

@@ -1,6 +1,7 @@
 """From a search to the negatives of a collection's training pairs, and to a published generation."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -77,10 +78,11 @@ class Miner:
         return self.by_search(search)
 
     def publish(self, encoder: TextEncoder, generation: Generation, generations: Generations, keep: int = 3,
-                dev: RankingEvaluator | None = None, file: VectorFile | None = None) -> str:
+                dev: RankingEvaluator | None = None, file: Callable[[slice], VectorFile] | None = None) -> str:
         """Publish the negatives that an encoder finds, and in the generation how; return its path.
 
-        Every rank calls it. keep: see Generations.publish; file: where the passages' vectors go meanwhile.
+        Every rank calls it, and searches its share of the passages. keep: see Generations.publish; file: see
+        ranking.make_ranker.
         """
         began = time.perf_counter()
         queries = np.unique(self.collection.pairs[:, 0])
@@ -98,7 +100,7 @@ class Miner:
                 generation.metrics = dev.measure(ranker)
             return generations.publish(generation, negatives, keep)
 
-        path: str = runtime.on_rank_0(search)
+        path: str = ranker.on_rank_0(search)
         return path
 
 

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         kinds = ["query", *(kind for kind, some in documents.items() for _ in some)]
         numbers = np.concatenate([[0], *documents.values()]).astype(np.int64)
         rows = collection.first_passage[numbers[1:]]
-        vectors = np.concatenate([ranker.vectors[row : row + 1], ranker.passages[rows]])
+        vectors = np.concatenate([ranker.vectors[row : row + 1], ranker.passages.vectors[rows]])
         scores = vectors @ vectors[0]
         places = TSNE(metric="cosine", init="pca", perplexity=min(30.0, (len(vectors) - 1) / 3),
                       random_state=args.seed).fit_transform(vectors)

@@ -1,0 +1,120 @@
+"""Which processes of a run are gone. A launcher sees those of its own box die; those of another box it never does.
+
+Each process holds a connection to rank 0, open for as long as it lives. The kernel closes it however the process ends;
+of a box that lost its power the connection fails after a minute.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import sys
+import time
+from typing import Any
+
+from semindex.errors import UserError
+
+# Seconds, seconds, probes; milliseconds for what was sent to be received: of itself the kernel tries for 15 minutes.
+_KEEP = (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 60_000))
+CONNECT_SECONDS = 20
+_NUMBER = struct.Struct("!I")
+
+
+def keep_alive(connection: socket.socket) -> socket.socket:
+    """Let the kernel ask now and then whether the other side is there; the connection fails a minute after it went."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP:
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return connection
+
+
+def check_name(endpoint: str) -> None:
+    """Raise UserError where gloo would listen on loopback while the others look for this box elsewhere.
+
+    It listens on the address that the box' own name has, which Debian puts on loopback. endpoint: HOST:PORT, where the
+    others look for this process.
+    """
+    host, name = endpoint.rpartition(":")[0], socket.gethostname()
+    try:
+        own = socket.gethostbyname(name)
+    except OSError:
+        own = "127.0.0.1"  # gloo's own way out
+    if own.startswith("127.") and host and not host.startswith("127.") and host != "localhost":
+        raise UserError(f"the name of this box, {name}, has the address {own}, where no other box reaches gloo; write "
+                        f"'{host} {name}' into /etc/hosts")
+
+
+class Peers:
+    """The connections of one process. On rank 0 to all others, elsewhere to rank 0."""
+
+    def __init__(self) -> None:
+        self._listener: socket.socket | None = None
+        self._open: dict[int, tuple[int, socket.socket]] = {}  # by descriptor: rank and connection
+        self._gone: set[int] = set()
+
+    def join(self, store: Any, rank: int) -> None:
+        """Open rank 0's side, or connect to it; warn where it cannot be reached. store: paddle's, tells the port."""
+        if rank == 0:
+            self._listener = socket.create_server(("", 0), backlog=1024)
+            self._listener.setblocking(False)
+            store.add("semantic_index/port", int(self._listener.getsockname()[1]))
+            return
+        while not (port := store.add("semantic_index/port", 0)):
+            time.sleep(0.01)
+        host = (os.environ.get("PADDLE_TRAINER_ENDPOINTS") or os.environ["PADDLE_MASTER"]).split(",")[0]
+        try:
+            connection = keep_alive(socket.create_connection((host.rpartition(":")[0], port), CONNECT_SECONDS))
+            connection.sendall(_NUMBER.pack(rank))
+            self._open[connection.fileno()] = 0, connection
+        except OSError as error:
+            print(f"warning: process {rank} cannot reach the first one at {host} ({error.strerror or error}): it is "
+                  "not told when another box dies", file=sys.stderr, flush=True)
+
+    def gone(self) -> set[int]:
+        """Return the ranks that are known to have ended. Takes microseconds."""
+        self._accept()
+        poll = select.poll()
+        for descriptor in self._open:
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, _ in poll.poll(0):
+            rank, connection = self._open[descriptor]
+            data = b""
+            with contextlib.suppress(OSError):  # reset: it is gone
+                data = connection.recv(_NUMBER.size, socket.MSG_WAITALL)
+            if len(data) == _NUMBER.size:  # rank 0 tells of another
+                self._gone.add(_NUMBER.unpack(data)[0])
+                continue
+            del self._open[descriptor]
+            connection.close()
+            self._gone.add(rank)
+        return set(self._gone)
+
+    def close(self) -> None:
+        """Close all connections, as the kernel does where the process ends."""
+        for connection in [self._listener, *(one for _, one in self._open.values())]:
+            if connection is not None:
+                connection.close()
+        self._open, self._listener = {}, None
+
+    def tell(self, rank: int) -> None:
+        """Tell the others, on rank 0, that a rank is gone."""
+        if self._listener is not None:
+            for _, connection in self._open.values():
+                with contextlib.suppress(OSError):
+                    connection.sendall(_NUMBER.pack(rank))
+
+    def _accept(self) -> None:
+        while self._listener is not None:
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            connection.settimeout(CONNECT_SECONDS)
+            with contextlib.suppress(OSError):
+                data = connection.recv(_NUMBER.size, socket.MSG_WAITALL)
+                if len(data) == _NUMBER.size:
+                    self._open[connection.fileno()] = _NUMBER.unpack(data)[0], keep_alive(connection)
+                    continue
+            connection.close()
