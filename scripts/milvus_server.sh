@@ -46,6 +46,7 @@ case $verb in
 import os
 import socket
 import sys
+import time
 
 from milvus import MilvusServer, MilvusServerConfig
 
@@ -54,6 +55,15 @@ server = MilvusServer(MilvusServerConfig(data_dir=directory, proxy_port=port), w
 for part in ("rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode"):
     server.config.set(f"{part}.ip", "127.0.0.1")  # else each takes the first address that the machine has
 server.config.set("common.session.ttl", 5)  # seconds; a start after kill -9 waits until the dead one's sessions are over
+
+
+def bound(port):
+    """Return a socket at a port, None where another process has it; one that was killed just now may still."""
+    for turn in range(100):
+        try:
+            return socket.create_server(("127.0.0.1", port))  # with SO_REUSEADDR: a dead server's connections linger
+        except OSError:
+            time.sleep(0.1)
 
 
 def free(count):
@@ -77,6 +87,7 @@ with open(etcd, "w") as file:
     file.write(f"initial-advertise-peer-urls: http://127.0.0.1:{peers}\n")
     file.write(f"initial-cluster: default=http://127.0.0.1:{peers}\n")
 server.config.template_text = server.config.template_text.replace("\netcd:\n", f"\netcd:\n  config:\n    path: {etcd}\n")
+server.config.try_bind_port = bound
 os.setpgrp()
 server.start()
 with open(os.path.join(directory, "server.pid"), "w") as file:

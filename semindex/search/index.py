@@ -5,7 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from semindex.errors import UserError
 from semindex.fields import Field
 from semindex.registry import ENGINES
 from semindex.search.milvus_settings import MilvusSettings
+from semindex.text.corpus import Corpus
 
 # Up to here exact search answers a query at a time within 0.2 ms of hnsw, misses nothing, and needs no build,
 # which would pay only after 90,000 queries (benchmarks/index_crossover.py; docs/results.md).
@@ -56,11 +57,18 @@ class Content:
     text; kept: whether the index is to be saved; full_text: whether the texts will be searched by keyword too.
     """
 
-    texts: Sequence[str] | None = None
+    texts: Sequence[str] | Corpus | None = None
     encoder: str = ""
     categories: Sequence[str] | None = None
     kept: bool = True
     full_text: bool = False
+
+
+class KeywordSearch(Protocol):
+    """Keyword search over the texts of an index."""
+
+    def search(self, queries: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (ids int64, scores float32), both [queries, k or fewer], best first; id -1 behind the last one."""
 
 
 class VectorIndex(ABC):
@@ -93,6 +101,11 @@ class VectorIndex(ABC):
         """Take up how to search (ef, threads) from the settings, where there are any; what was built stays as it is."""
         if settings:
             self.settings.ef, self.settings.threads = settings.ef, settings.threads
+
+    @property
+    def keyword(self) -> KeywordSearch | None:
+        """The keyword search of what holds the vectors, None where there is none: search.keyword is everybody's."""
+        return None
 
     @property
     @abstractmethod

@@ -15,10 +15,12 @@ import numpy as np
 from semindex import runtime
 from semindex.errors import UserError
 from semindex.fields import read_fields, text, truth, whole
-from semindex.search.index import Content, IndexSettings, VectorIndex, load_ids
+from semindex.search.index import Content, IndexSettings, KeywordSearch, VectorIndex, load_ids
 from semindex.search.milvus_client import Connection
-from semindex.search.milvus_collection import Collection, Rows, publish, temporary_name, version_name
+from semindex.search.milvus_collection import Collection, Rows
+from semindex.search.milvus_names import publish, temporary_name, version_name
 from semindex.search.milvus_settings import MilvusSettings
+from semindex.text.corpus import Corpus
 
 META, KEYS, IDS, FORMAT = "milvus.json", "keys.npy", "ids.npy", 1
 FIELDS = {"format": whole(1, 2**31), "uri": text(), "alias": text(), "collection": text(), "full_text": truth()}
@@ -30,7 +32,7 @@ def key_of(content: str) -> int:
     return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little") | -(2**63)
 
 
-def keys_of(texts: Sequence[str]) -> np.ndarray:
+def keys_of(texts: Sequence[str] | Corpus) -> np.ndarray:
     """Return the keys of texts, int64 [n], all different: one that stands again is counted in."""
     keys = np.fromiter((key_of(one) for one in texts), np.int64, len(texts))
     turn = 0
@@ -62,6 +64,7 @@ class MilvusIndex(VectorIndex):
         self.collection = Collection(self.connection, own, dimension, full_text)
         self._known(np.empty(0, np.int64), np.empty(0, np.int64))
         self._there = False  # whether the collection was made or found
+        self._written = False  # whether something was sent since the last search
         self._end: weakref.finalize | None = None
 
     def _known(self, ids: np.ndarray, keys: np.ndarray) -> None:
@@ -129,14 +132,10 @@ class MilvusIndex(VectorIndex):
             self._make()
             self.collection.load()
             return
-        advice = "build the index again with --rebuild_index"
         if not self.collection.exists():
-            raise UserError(f"{self.collection}: is not there any more; {advice}")
+            raise UserError(f"{self.collection}: is not there any more; build the index again with --rebuild_index")
         self.collection.load()
-        found = self.collection.count()
-        if found != len(self):
-            raise UserError(f"{self.collection}: holds {found} rows, the index {len(self)}: another run changed it; "
-                            f"{advice}")
+        self.collection.settle(len(self), 10.0)
         self._there = True
 
     @property
@@ -154,6 +153,7 @@ class MilvusIndex(VectorIndex):
         self._ready()
         rows = Rows(ids, vectors)  # no text is known: the id tells what it is
         self.collection.insert(rows, np.arange(len(ids)), title="insert into Milvus" if len(ids) > 10_000 else "")
+        self._written = True
         every = np.concatenate([self._ids, ids])
         order = np.argsort(every)
         self._known(every[order], np.concatenate([self._keys, ids])[order])
@@ -161,6 +161,7 @@ class MilvusIndex(VectorIndex):
     def _remove(self, ids: np.ndarray) -> None:
         self._ready()
         self.collection.delete(self._keys_by_id(ids))
+        self._written = True
         kept = ~np.isin(self._ids, ids)
         self._known(self._ids[kept], self._keys[kept])
 
@@ -178,17 +179,25 @@ class MilvusIndex(VectorIndex):
         self._check(queries)
         return self._found(queries, k, category=category)
 
-    def search_text(self, queries: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return what Milvus's own BM25 finds, [queries, k]: -1 and -inf behind the last one."""
-        return self._found(queries, k, by_text=True)
+    @property
+    def keyword(self) -> KeywordSearch | None:
+        """Milvus's own BM25, where the collection holds the texts."""
+        return _FullText(self) if self.collection.full_text else None
 
     def _found(self, queries: Any, k: int, ef: int = 0, category: str | None = None,
                by_text: bool = False) -> tuple[np.ndarray, np.ndarray]:
         self._ready()
+        ef = ef or self.settings.ef or max(200, 2 * k)
+        for _ in range(3):
+            troubles, level = self.connection.troubles, "Strong" if self._written else "Bounded"
+            found = list(self.collection.nearest(queries, k, ef, category, by_text, level))
+            self._written = False  # what is seen once is seen ever after
+            if troubles == self.connection.troubles:
+                break
+            self.collection.settle(len(self))
         ids = np.full([len(queries), k], -1, np.int64)
         scores = np.full([len(queries), k], -np.inf, np.float32)
-        ef = ef or self.settings.ef or max(200, 2 * k)
-        for row, (keys, values) in enumerate(self.collection.nearest(queries, k, ef, category, by_text)):
+        for row, (keys, values) in enumerate(found):
             places = np.minimum(np.searchsorted(self._ordered_keys, np.array(keys, np.int64)), len(self) - 1)
             if len(keys) and (self._ordered_keys[places] != keys).any():
                 raise UserError(f"{self.collection}: was changed by another run since it was opened; start again")
@@ -211,9 +220,7 @@ class MilvusIndex(VectorIndex):
         """Count, have the alias stand for the collection, and write where it is and which id each key has."""
         self._ready()
         self.collection.finish()
-        found = self.collection.count()
-        if found != len(self):
-            raise UserError(f"{self.collection}: holds {found} rows instead of {len(self)}; build the index again")
+        self.collection.settle(len(self))
         if self._end is not None:
             self._end.detach()
         publish(self.collection, self.milvus.collection)
@@ -252,6 +259,17 @@ class MilvusIndex(VectorIndex):
             self.connection.close()
             self.connection = self.collection.connection = Connection(self.milvus)
         self._ready()
+
+
+class _FullText:
+    """The BM25 of a collection."""
+
+    def __init__(self, index: MilvusIndex) -> None:
+        self.index = index
+
+    def search(self, queries: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See KeywordSearch."""
+        return self.index._found(queries, min(k, len(self.index)), by_text=True)
 
 
 def _drop(collection: Collection) -> None:

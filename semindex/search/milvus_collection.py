@@ -1,10 +1,6 @@
 """A collection of Milvus: rows under keys made from their content, brought to what they are to be, counted, named."""
 
-import hashlib
 import json
-import os
-import secrets
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +10,7 @@ import numpy as np
 from semindex import runtime
 from semindex.errors import UserError
 from semindex.search.milvus_client import Connection
+from semindex.text.corpus import Corpus
 from semindex.text.counted import counted
 
 BYTES = 8 << 20  # of vectors sent or fetched at once; a server takes 64 MiB a message
@@ -21,21 +18,6 @@ PAGE = 16_384  # rows listed at once, and the most that a search may ask for: Mi
 HITS = 200_000  # texts that one search may return, over all its queries
 ROUNDS = 4  # how often what is there is compared with what should be
 CATEGORY, TEXT = 1024, 65_535  # bytes that these columns hold
-
-
-def version_name(alias: str, *about: object) -> str:
-    """Return the name of the collection behind an alias, of the encoder and build that `about` tells."""
-    return f"{alias}_v{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}"
-
-
-def temporary_name(connection: Connection, alias: str) -> str:
-    """Return the name of a collection that goes with this process; those that killed ones left here are dropped."""
-    prefix = f"{alias}_tmp_{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]}_"
-    for name in connection.call("list_collections"):
-        process = name.removeprefix(prefix).split("_")[0]
-        if name.startswith(prefix) and process.isdigit() and not os.path.exists(f"/proc/{process}"):
-            connection.call("drop_collection", name)
-    return f"{prefix}{os.getpid()}_{secrets.token_hex(8)}"
 
 
 def cut(text: str, size: int) -> str:
@@ -48,7 +30,7 @@ class Rows:
     all '' where left out."""
 
     def __init__(self, keys: np.ndarray, vectors: np.ndarray, categories: Sequence[str] | None = None,
-                 texts: Sequence[str] | None = None) -> None:
+                 texts: Sequence[str] | Corpus | None = None) -> None:
         self.keys, self.vectors, self.texts = keys, vectors, texts
         self.categories = None if categories is None else [cut(one, CATEGORY) for one in categories]
 
@@ -196,7 +178,8 @@ class Collection:
             sent["kept"] = sent["kept"] if turn else len(places) - len(changed)
             for name, some in (("new", fresh), ("changed", changed), ("removed", gone)):
                 sent[name] += len(some)
-            self.insert(rows, fresh, True, title)
+            # A listing just after a server came back may lack rows that it has: only the first round inserts blindly.
+            self.insert(rows, fresh, not turn, title)
             self.insert(rows, changed, False)
             self.delete(gone)
             self.finish()
@@ -238,12 +221,28 @@ class Collection:
             found[start : start + len(some)] = [by_key[key] for key in some]
         return found
 
+    def settle(self, count: int, seconds: float = 0.0) -> None:
+        """Wait until it has so many rows: a server that came back may answer before it has all in memory again.
+
+        Raises UserError where that takes longer than so many seconds, settings.timeout where left out.
+        """
+        began = time.monotonic()
+        while (found := self.count()) != count:
+            if time.monotonic() - began > (seconds or self.connection.settings.timeout):
+                raise UserError(f"{self}: holds {found} rows, the index {count}: another run changed it; build the "
+                                "index again with --rebuild_index")
+            time.sleep(0.5)
+
     def nearest(self, queries: Sequence[Any], k: int, ef: int, category: str | None,
-                by_text: bool = False) -> Iterator[tuple[list[int], list[float]]]:
-        """Yield (keys, scores) of each query, best first. queries: vectors, or by_text texts for BM25."""
+                by_text: bool = False, consistency: str = "Bounded") -> Iterator[tuple[list[int], list[float]]]:
+        """Yield (keys, scores) of each query, best first. queries: vectors, or by_text texts for BM25.
+
+        consistency: Strong sees all that was written before, and waits for it.
+        """
         if k > PAGE:
             raise UserError(f"{self}: {k} texts a query are more than the {PAGE} that Milvus gives")
-        options: dict[str, Any] = {"limit": k, "anns_field": "terms" if by_text else "vector"}
+        options: dict[str, Any] = {"limit": k, "anns_field": "terms" if by_text else "vector",
+                                   "consistency_level": consistency}
         lite = self.connection.settings.lite
         options["search_params"] = {"metric_type": "BM25"} if by_text else {
             "metric_type": "IP", "params": {} if lite else {"ef": max(k, ef)}}
@@ -257,40 +256,3 @@ class Collection:
             for hits in self.call("search", data=some, **options):
                 # Milvus Lite gives BM25 with the sign of a distance.
                 yield hits.ids, [-score for score in hits.distances] if by_text and lite else hits.distances
-
-
-def publish(collection: Collection, alias: str) -> None:
-    """Have an alias stand for a complete collection; of those it stood for before, the last one is kept.
-
-    Raises UserError where a collection that is no version of ours has the alias's name.
-    """
-    connection = collection.connection
-    names = connection.call("list_collections")
-    if alias in names:
-        raise UserError(f"--milvus_collection {alias}: {connection} has a collection of this name that is not ours; "
-                        "name another one")
-    before = target_of(connection, alias, names)
-    if before is None:
-        collection.call("create_alias", alias)
-    elif before != collection.name:
-        collection.call("alter_alias", alias)
-    kept = {collection.name, before}
-    others = sorted(name for name in names if is_version(name, alias) and name not in kept)
-    if before == collection.name and others:  # nothing came anew: one step back is still there
-        others = others[:-1]
-    for name in others:
-        connection.call("drop_collection", name)
-
-
-def is_version(name: str, alias: str) -> bool:
-    """Tell whether a collection is one that an alias stands or stood for."""
-    rest = name.removeprefix(f"{alias}_v")
-    return rest != name and len(rest) == 16 and set(rest) <= set("0123456789abcdef")
-
-
-def target_of(connection: Connection, alias: str, names: Sequence[str]) -> str | None:
-    """Return the collection that an alias stands for, None where there is none."""
-    for name in names:
-        if is_version(name, alias) and alias in connection.call("list_aliases", name)["aliases"]:
-            return name
-    return None
