@@ -275,5 +275,5 @@ class _FullText:
 def _drop(collection: Collection) -> None:
     """Remove a collection that was not saved, without a word where that fails: nobody waits for it."""
     with contextlib.suppress(Exception):
-        collection.connection.settings.timeout = 1.0
+        collection.connection.settings.timeout = 5.0
         collection.drop()

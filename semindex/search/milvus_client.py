@@ -63,6 +63,7 @@ class Connection:
             raise UserError(f"--milvus_uri {self.settings.uri}: a file needs milvus-lite; bash scripts/setup.sh "
                             "--milvus installs it")
         os.makedirs(os.path.dirname(os.path.abspath(self.settings.uri)), exist_ok=True)
+        logging.getLogger("grpc._server").setLevel(logging.CRITICAL)  # tells with a traceback what Lite does not have
         logger, causes = logging.getLogger("milvus_lite"), _Causes()
         logger.addHandler(causes)
         logger.propagate = False
