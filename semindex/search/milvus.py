@@ -275,5 +275,4 @@ class _FullText:
 def _drop(collection: Collection) -> None:
     """Remove a collection that was not saved, without a word where that fails: nobody waits for it."""
     with contextlib.suppress(Exception):
-        collection.connection.settings.timeout = 5.0
-        collection.drop()
+        collection.connection.client.drop_collection(collection.name, timeout=5)
