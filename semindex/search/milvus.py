@@ -1,6 +1,7 @@
 """A vector index that lives in Milvus: in a file (Milvus Lite) or on a server, which differ in their address alone."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -27,14 +28,13 @@ FIELDS = {"format": whole(1, 2**31), "uri": text(), "alias": text(), "collection
 FULL_TEXT_SINCE = (2, 5)  # of a server; Milvus Lite has it
 
 
-def key_of(content: str) -> int:
-    """Return the key of a text: 63 bits of its BLAKE2b, negative, so that it is none of the ids (from 0 up)."""
-    return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little") | -(2**63)
-
-
 def keys_of(texts: Sequence[str] | Corpus) -> np.ndarray:
-    """Return the keys of texts, int64 [n], all different: one that stands again is counted in."""
-    keys = np.fromiter((key_of(one) for one in texts), np.int64, len(texts))
+    """Return the keys of texts, int64 [n], all different: one that stands again is counted in.
+
+    63 bits of their BLAKE2b, negative, so that none is one of the ids (from 0 up) of vectors without a text.
+    """
+    digest = functools.partial(hashlib.blake2b, digest_size=8)
+    keys = np.frombuffer(b"".join(digest(one.encode()).digest() for one in texts), "<i8") | np.int64(-(2**63))
     turn = 0
     while True:
         _, first = np.unique(keys, return_index=True)
@@ -42,7 +42,7 @@ def keys_of(texts: Sequence[str] | Corpus) -> np.ndarray:
         if not len(again):
             return keys
         turn += 1
-        keys[again] = [key_of(f"{texts[row]}\0{turn}") for row in again.tolist()]
+        keys[again] = keys_of([f"{texts[row]}\0{turn}" for row in again.tolist()])
 
 
 class MilvusIndex(VectorIndex):

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,9 @@ class Rows:
 
     def some(self, rows: np.ndarray, with_text: bool) -> list[dict[str, Any]]:
         """Return rows as pymilvus takes them."""
-        found = [{"id": key, "vector": vector, "category": self.category(row)}
-                 for row, key, vector in zip(rows.tolist(), self.keys[rows].tolist(), self.vectors[rows])]
+        names = [self.categories[row] for row in rows.tolist()] if self.categories else repeat("")
+        found = [{"id": key, "vector": vector, "category": name}
+                 for key, vector, name in zip(self.keys[rows].tolist(), self.vectors[rows], names)]
         if with_text:
             for row, one in zip(rows.tolist(), found):
                 one["text"] = cut(self.texts[row], TEXT) if self.texts else ""
