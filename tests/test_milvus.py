@@ -247,3 +247,31 @@ def test_what_a_directory_tells_is_checked(named, tmp_path):
     (tmp_path / "a" / "milvus.json").write_text(json.dumps(about | {"collection": 7}))
     with pytest.raises(UserError, match="collection is 7, expected a text"):
         engine("milvus").load(str(tmp_path / "a"), meta)
+
+
+def test_a_service_keeps_its_snapshots_in_milvus(named, tmp_path):
+    """What serve.py does beside its searches: each snapshot is a collection of its own, the last but one stays."""
+    from deploy.service.live import Frozen, open_snapshot, rebuild
+    from semindex.search.keyword import KeywordSettings
+
+    vectors, paths = unit(30), []
+    for number in (1, 2, 3):
+        ids = np.arange(number, 30)
+        frozen = Frozen("store", number, 30, KeywordSettings(), ids, ids, [TEXTS[i] for i in ids],
+                        lambda ids=ids: vectors[ids])
+        paths.append(rebuild(frozen, str(tmp_path), "encoder", named))
+        for place, path in enumerate(paths[-2:]):
+            found = open_snapshot(path).search(vectors[5:9], 3)[0]
+            assert found[:, 0].tolist() == [5, 6, 7, 8], (number, place)
+    names, current = collections(named)
+    assert len(names) == 2 and len(current) == 1
+
+
+def test_the_files_for_containers_are_yaml():
+    """Their syntax alone: nothing starts containers here, as the files say."""
+    import yaml
+    from conftest import ROOT
+
+    for name, part in (("docker-compose.yml", "services"), ("values.yaml", "cluster")):
+        text = (ROOT / "deploy" / "milvus" / name).read_text(encoding="utf-8")
+        assert part in yaml.safe_load(text) and "check the syntax of this file alone" in " ".join(text.replace("#", "").split())

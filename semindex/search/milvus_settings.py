@@ -23,6 +23,9 @@ class MilvusSettings:
     timeout: float = 120.0
     full_text: str = "auto"
 
+    def __post_init__(self) -> None:
+        self.uri = self.uri.rstrip("/")
+
     @classmethod
     def from_flags(cls, args: Any) -> "MilvusSettings":
         """Take them from the flags of milvus_flags.add_milvus; what they leave out from the environment."""
