@@ -1,6 +1,6 @@
 """Flags of an index that is kept in Milvus. Standard library only."""
 
-from semindex.cli import Parser, positive_float
+from semindex.cli import Parser, number
 
 
 def add_milvus(parser: Parser) -> None:
@@ -13,7 +13,8 @@ def add_milvus(parser: Parser) -> None:
                             "[$MILVUS_TOKEN]")
     group.add_argument("--milvus_collection", metavar="NAME",
                        help="the alias that the index is found under; its collections begin with it [semindex]")
-    group.add_argument("--milvus_timeout", type=positive_float, metavar="SECONDS",
+    group.add_argument("--milvus_timeout", type=number(float, 0.001, 86_400, "a number of seconds up to 86400"),
+                       metavar="SECONDS",
                        help="how long a server that went away is waited for [120]")
     group.add_argument("--milvus_full_text", choices=["auto", "never"],
                        help="auto: the keyword part of --method hybrid is Milvus's own BM25 where it has one (Lite, "

@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -66,6 +67,7 @@ class Connection:
         logging.getLogger("grpc._server").setLevel(logging.CRITICAL)  # tells with a traceback what Lite does not have
         logger, causes = logging.getLogger("milvus_lite"), _Causes()
         logger.addHandler(causes)
+        logger.setLevel(logging.ERROR)
         logger.propagate = False
         try:
             return MilvusClient(self.settings.uri)
@@ -75,6 +77,7 @@ class Connection:
                             "process at a time may use a Milvus Lite file") from None
         finally:
             logger.removeHandler(causes)
+            logger.setLevel(logging.CRITICAL)
 
     @property
     def client(self) -> Any:
@@ -95,7 +98,8 @@ class Connection:
     def failure(self, what: str, error: Exception) -> UserError:
         """Return what pymilvus says as an error of one line."""
         message = self.settings.hide(str(getattr(error, "message", "") or error))
-        return UserError(f"{self}: {what} ({type(error).__name__}: {' '.join(message.split())[:300]})")
+        message = re.sub(r"\[\w+\] Retry run out of 0 retry times, (message=)?|\[Errno \d+\] ", "", message)
+        return UserError(f"{self}: {what} ({' '.join(message.split())[:300] or type(error).__name__})")
 
     def call(self, verb: str, *args: Any, again: str = "", **options: Any) -> Any:
         """Return what a method of pymilvus's client gives; see `attempt`.
@@ -129,7 +133,7 @@ class Connection:
                 if not deadline or time.monotonic() > deadline:  # else it is about to come back
                     raise
             except Exception as error:  # of pymilvus, gRPC or milvus_lite: they share no base
-                if lasting(error):
+                if self.settings.lite or lasting(error):  # nothing comes back in a file
                     raise self.failure(f"{what} failed", error) from None
                 self.troubles += 1
                 now = time.monotonic()
@@ -141,7 +145,7 @@ class Connection:
                 if code_of(error) in NOT_LOADED and collection:
                     with contextlib.suppress(Exception):  # the next try tells
                         self.client.load_collection(collection, _async=True)
-                elif not self.settings.lite:
+                else:
                     self.close()  # a new connection: the old one may wait in a back-off of its own
             time.sleep(pause * random.uniform(0.5, 1))  # many clients of one server should not come back at once
             pause = min(2 * pause, LONGEST)
