@@ -22,6 +22,7 @@ LONGEST = 5.0  # seconds between two tries
 PASSING = {1, 2, 4, 5, 8, 101, 103, 202, 400, 401, 500, 501, 502, 503, 600, 601, 602, 603, 901, 902, 903, 904, 905,
            65535}
 NOT_LOADED = (101, 103)
+SLOW = ("flush", "load_collection")  # of a large collection minutes, of a server that is well
 ONE_TRY = ("insert", "upsert", "delete", "search", "query", "get")
 # Some servers give such answers the code of everything unexpected, or none.
 LASTING_WORDS = ("auth", "permission", "invalid", "illegal", "not support", "exceed", "must be", "should be")
@@ -111,7 +112,8 @@ class Connection:
         def work(client: Any) -> Any:
             name = next(names, again or verb)
             # Its own tries would send an insert twice that the server took before it went away.
-            limits = {"retry_times": 0} if name in ONE_TRY else {"timeout": self.settings.timeout}
+            seconds = self.settings.timeout * (5 if name in SLOW else 1)
+            limits = {"retry_times": 0} if name in ONE_TRY or self.settings.lite else {"timeout": seconds}
             return getattr(client, name)(*args, **limits, **options)
 
         return self.attempt(verb, work, str(args[0]) if args else "")
