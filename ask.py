@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from semindex import cli, flags, search_flags
+from semindex import cli, flags, milvus_flags, search_flags
 
 
 def parser() -> cli.Parser:
@@ -20,6 +20,7 @@ def parser() -> cli.Parser:
     parser.add_argument("--explain", action="store_true", help="show rank and score of each source")
     search_flags.add_either_encoder(parser, " [the one that the FAQ was built with]")
     flags.add_bad_lines(parser)
+    milvus_flags.add_milvus(parser)
     parser.reads("faq_dir", "questions_file")
     parser.writes("output_file")
     return parser

@@ -34,7 +34,7 @@ def of_faq(args: argparse.Namespace, output: str) -> None:
     if args.picture_file:
         pictures.check_name(args.picture_file)
     runtime.on_rank_0(lambda: check_outputs(output, args.picture_file))
-    faq = Faq.load(args.faq_dir, args.trust_files)
+    faq = Faq.load(args.faq_dir, args.trust_files, IndexSettings.from_flags(args))
     questions, wanted = read_labelled(args.questions_file, args.skip_bad_lines)
     entries = entries_of(faq, wanted, args.questions_file)
     encoder = open_encoder(args, len(questions), faq.encoder).encoder.side("query")

@@ -14,7 +14,7 @@ from semindex.encode.parts import Parts, key_of
 from semindex.encode.text_encoder import TextEncoder
 from semindex.search.directory import TextIndex, check_directory, open_index
 from semindex.search.fusion import Fused, Ranking
-from semindex.search.index import IndexSettings, recall_of_index
+from semindex.search.index import IndexSettings, KeywordSearch, recall_of_index
 from semindex.search.keyword import KeywordIndex, KeywordSettings
 from semindex.search.methods import Method
 from semindex.text.corpus import Corpus
@@ -33,6 +33,7 @@ class DenseSource:
         runtime.say(f"Loaded parameters from {args.params_path}")
         self.encoder: TextEncoder | None = None
         self.index: TextIndex | None = None
+        self._by_text = False
         self.vectors = np.empty([0, 0], np.float32)  # of the queries asked last
 
     @property
@@ -40,8 +41,8 @@ class DenseSource:
         """What the parts of a document are joined by."""
         return self.tokenizer.separator
 
-    def open(self, corpus: Corpus, queries: int) -> None:
-        """Open or build the index of a corpus. queries: how many will be asked."""
+    def open(self, corpus: Corpus, queries: int, full_text: bool = False) -> None:
+        """Open or build the index of a corpus. queries: how many will be asked; full_text: by keyword too."""
         args = self.args
         fingerprint = loading.fingerprint(args.params_path, self.model, self.tokenizer)
         if args.engine == "int8":
@@ -60,7 +61,8 @@ class DenseSource:
 
         self.index = open_index(args.index_dir, corpus, encode_corpus, IndexSettings.from_flags(args), fingerprint,
                                 args.corpus_file, queries, args.rebuild_index, args.trust_files, file,
-                                self.model.dimension)
+                                self.model.dimension, full_text)
+        self._by_text = full_text
         if self.encoder is None:  # the index is used again: only the queries are to be encoded, which may pay for none
             self._choose_engine(queries)
 
@@ -87,6 +89,13 @@ class DenseSource:
         ids, scores = self.index.index.search(self.vectors, k)
         return Ranking(ids, self.encoder.scores(scores))
 
+    def full_text(self) -> KeywordSearch | None:
+        """Return the keyword search of what holds the vectors, where it has one and was opened for it."""
+        if self.index is None or not self._by_text or self.index.index.keyword is None:
+            return None
+        runtime.say("keyword search by the BM25 of Milvus; --milvus_full_text never takes this project's")
+        return self.index.index.keyword
+
     def report(self, k: int) -> None:
         """Say which share of exact search's texts the index finds, for the queries asked last. For rank 0."""
         assert self.index is not None
@@ -101,12 +110,15 @@ class Recaller:
     def __init__(self, args: argparse.Namespace, method: Method, dense: DenseSource | None, corpus: Corpus,
                  queries: int) -> None:
         self.method, self.dense = method, dense
-        self.keyword: KeywordIndex | None = None
+        self.keyword: KeywordSearch | None = None
         self.same: SameTexts | None = None
         if dense:
-            dense.open(corpus, queries)
+            # A calibration was made with our own keyword search.
+            dense.open(corpus, queries, method.name == "hybrid" and not args.calibration)
         if runtime.rank() == 0 and "keyword" in method.sources:
-            self.keyword = KeywordIndex.build(corpus, KeywordSettings(args.tokens, args.k1, args.b), args.corpus_file)
+            own = dense.full_text() if dense else None
+            self.keyword = own or KeywordIndex.build(corpus, KeywordSettings(args.tokens, args.k1, args.b),
+                                                     args.corpus_file)
         if runtime.rank() == 0 and method.name == "hybrid":
             self.same = SameTexts(corpus)
 

@@ -5,6 +5,7 @@ import os
 
 from semindex.cli import Parser, fraction, natural, nonnegative, number, positive_float, positive_int, seed, truth
 from semindex.errors import UserError
+from semindex.milvus_flags import add_milvus
 from semindex.registry import ENGINES
 
 STRATEGIES = {"CLS_TOKEN": "cls", "REDUCE_MEAN": "mean", "REDUCE_MAX": "max"}
@@ -170,8 +171,8 @@ def add_index(parser: Parser) -> None:
     """Flags of the vector index. None means not given: the index chooses, see ann_util.py."""
     group = parser.add_argument_group("index")
     group.add_argument("--index_type", choices=["auto", *ENGINES], default="auto",
-                       help="auto: exact search for small corpora, hnsw above; int8, hnsw_int8: the same in less memory "
-                            "[auto]")
+                       help="auto: exact search for small corpora, hnsw above; int8, hnsw_int8: the same in less memory; "
+                            "milvus: see below [auto]")
     # A node's links take 8 * M bytes: 8 GB for the room of a million texts at 1024, and no corpus gains beyond 100.
     group.add_argument("--hnsw_m", type=number(int, 2, 1024, "a whole number from 2 to 1024"), metavar="N",
                        help="links a node [32]")
@@ -183,6 +184,7 @@ def add_index(parser: Parser) -> None:
                        help="texts to allocate room for; a larger corpus gets its own size [1000000]")
     group.add_argument("--hnsw_threads", type=natural, default=0, metavar="N",
                        help="threads of build and search; 0: all cores; 1 builds the same graph each time [0]")
+    add_milvus(parser)
 
 
 def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: int, needs_texts: bool = True) -> None:

@@ -6,4 +6,5 @@ ENGINES = {
     "hnsw": "semindex.search.hnsw:HnswIndex",
     "int8": "semindex.search.int8:ExactInt8",
     "hnsw_int8": "semindex.search.hnsw_int8:HnswInt8",
+    "milvus": "semindex.search.milvus:MilvusIndex",
 }

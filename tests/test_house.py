@@ -10,7 +10,7 @@ FLOORS = [
     ["semindex.errors"],
     ["semindex.locks", "semindex.peers", "semindex.registry", "semindex.roles"],
     ["semindex.cli", "semindex.fields", "semindex.files", "semindex.environment"],
-    ["semindex.manifest"],
+    ["semindex.manifest", "semindex.milvus_flags"],
     ["semindex.directories"],
     ["semindex.flags", "semindex.collection_flags", "semindex.document_flags", "semindex.runtime", "semindex.pictures"],
     ["semindex.search_flags"],

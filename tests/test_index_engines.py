@@ -44,14 +44,17 @@ def reloaded(index, directory):
 class Engines(RuleBasedStateMachine):
     """The same operations on every engine and on a dictionary, which says what they must hold and find."""
 
+    def settings_of(self):
+        # A narrow graph: parts that do not reach one another are what k must be met in spite of.
+        return {kind: IndexSettings(kind, m=2, ef=1, ef_construction=2, threads=1) if "hnsw" in kind else IndexSettings(kind)
+                for kind in ("exact", "hnsw", "int8", "hnsw_int8")}
+
     @initialize(built=st.booleans(), rows=st.integers(0, 12), seed=st.integers(0, 99))
     def start(self, built, rows, seed):
         self.held, self.gone, self.seeds, self.saves = {}, set(), count(1000 * seed), count()
         self.folder = tempfile.TemporaryDirectory()
         vectors = unit(rows, seed=next(self.seeds))
-        # A narrow graph: parts that do not reach one another are what k must be met in spite of.
-        make = {kind: IndexSettings(kind, m=2, ef=1, ef_construction=2, threads=1) if "hnsw" in kind else
-                IndexSettings(kind) for kind in ("exact", "hnsw", "int8", "hnsw_int8")}
+        make = self.settings_of()
         if built:
             self.engines = {kind: engine(kind).build(vectors, some) for kind, some in make.items()}
             self.held.update(enumerate(vectors))
@@ -381,5 +384,5 @@ def test_which_engine_is_chosen(monkeypatch):
     assert [choose(auto, n) for n in (10, 11)] == ["exact", "hnsw"]
     assert [choose(auto, 99, queries) for queries in (5, 6, None)] == ["exact", "hnsw", "hnsw"]
     assert choose(IndexSettings("exact"), 99) == "exact" and choose(IndexSettings(ef=9), 1) == "hnsw"
-    with pytest.raises(UserError, match="index type foo: unknown; known are exact, hnsw, int8, hnsw_int8"):
+    with pytest.raises(UserError, match="index type foo: unknown; known are exact, hnsw, int8, hnsw_int8, milvus"):
         engine("foo")

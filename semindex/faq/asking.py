@@ -8,7 +8,9 @@ from semindex import runtime
 from semindex.errors import UserError
 from semindex.faq.directory import Faq
 from semindex.search.by_hand import typed
+from semindex.search.index import IndexSettings
 from semindex.search.methods import Calibration
+from semindex.search.milvus_settings import MilvusSettings
 from semindex.text.tables import read_rows
 
 
@@ -23,7 +25,8 @@ def open_faq(args: argparse.Namespace) -> tuple[Faq, Calibration | None, str]:
     A calibration made with another encoder or index is passed over with a warning; UserError where it is damaged, or
     was named and is not there.
     """
-    faq = Faq.load(args.faq_dir, args.trust_files)
+    settings = IndexSettings(milvus=MilvusSettings.from_flags(args))
+    faq = Faq.load(args.faq_dir, args.trust_files, settings)
     path = calibration_path(args.faq_dir) if args.calibration is None else args.calibration
     advice = "not calibrated: it cannot tell when it has no answer; calibrate.py sets the thresholds"
     if args.calibration is None and not os.path.exists(path) or not path:

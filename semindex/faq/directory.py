@@ -16,7 +16,7 @@ from semindex.faq.ranking import EntryRanking, rank_entries
 from semindex.fields import object_of, one_of, read_fields, text, whole
 from semindex.search.directory import TextIndex
 from semindex.search.fusion import Fused, Ranking
-from semindex.search.index import IndexSettings, build_index
+from semindex.search.index import Content, IndexSettings, build_index
 from semindex.search.keyword import KeywordIndex, KeywordSettings
 from semindex.search.methods import Method
 from semindex.text.corpus import Corpus
@@ -62,8 +62,10 @@ class Faq:
     def build(cls, entries: list[Entry], vectors: np.ndarray, encoder: dict[str, str], settings: IndexSettings,
               keyword: KeywordSettings, source: str = "") -> "Faq":
         """Index the entries' questions. vectors: float32 [questions, dimension], of the questions in order."""
-        questions, _ = questions_of(entries)
-        index = TextIndex(build_index(vectors, settings), Corpus.from_texts(questions), encoder["fingerprint"], source)
+        questions, owners = questions_of(entries)
+        content = Content(questions, encoder["fingerprint"], [entries[owner].category for owner in owners])
+        index = TextIndex(build_index(vectors, settings, content=content), Corpus.from_texts(questions),
+                          encoder["fingerprint"], source)
         return cls(entries, index, KeywordIndex.build(questions, keyword, source or "the FAQ"), encoder)
 
     @property
@@ -115,10 +117,10 @@ class Faq:
             manifest.write(partial, "faq")
 
     @classmethod
-    def load(cls, directory: str, trust: bool = False) -> "Faq":
+    def load(cls, directory: str, trust: bool = False, settings: IndexSettings | None = None) -> "Faq":
         """Read a FAQ directory, all of it as it is at one moment; UserError where it is not what was written.
 
-        trust: see manifest.check.
+        trust: see manifest.check; settings: of the vector index's search, see VectorIndex.use.
         """
         if not os.path.isdir(directory):
             raise UserError(f"{directory}: no such directory; build_faq.py makes it")
@@ -127,7 +129,7 @@ class Faq:
                 raise UserError(f"{directory}: no FAQ (no {manifest.NAME}); build_faq.py makes one")
             meta = read_fields(os.path.join(place, META), FIELDS, others=True, advice=ADVICE, newest=FORMAT)
             entries, _ = read_faq(os.path.join(place, ENTRIES))
-            index = TextIndex.load(os.path.join(place, "index"), trust=True)  # compared just now
+            index = TextIndex.load(os.path.join(place, "index"), settings, trust=True)  # compared just now
             keyword = KeywordIndex.load(os.path.join(place, "keyword"), trust=True)
             found = cls(entries, index, keyword, meta["encoder"])
         counts = len(found.questions), len(index.index), len(keyword), meta["questions"]

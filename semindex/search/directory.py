@@ -22,6 +22,7 @@ from semindex.search.index import (
     ENGINES,
     EXACT_UP_TO,
     EXACT_UP_TO_QUERIES,
+    Content,
     IndexSettings,
     VectorIndex,
     build_index,
@@ -86,8 +87,7 @@ class TextIndex:
     def _load(cls, directory: str, settings: IndexSettings | None, trust: bool) -> "TextIndex":
         meta = check_files(directory, trust)
         index = engine(meta["kind"]).load(directory, meta)
-        if settings:
-            index.settings.ef, index.settings.threads = settings.ef, settings.threads
+        index.use(settings)
         corpus = Corpus.load(os.path.join(directory, "texts.txt"))
         corpus.inverse = np.load(os.path.join(directory, "rows.npy"), allow_pickle=False)
         if len(corpus) != len(index):
@@ -183,12 +183,12 @@ def reusable_index(directory: str, encoder: str, corpus: str, settings: IndexSet
 def open_index(directory: str | None, corpus: Corpus, encode_corpus: Callable[[], np.ndarray],
                settings: IndexSettings, encoder: str, source: str, queries: int,
                rebuild: bool = False, trust: bool = False, file: VectorFile | None = None,
-               dimension: int = 0) -> TextIndex | None:
+               dimension: int = 0, full_text: bool = False) -> TextIndex | None:
     """Reuse the index of a directory where it fits; else encode, build and, given a directory, save. None off rank 0.
 
     encode_corpus: called by every rank where there is something to encode. encoder: the checkpoint's fingerprint.
     queries: how many will be asked. file: where encode_corpus keeps the vectors meanwhile; removed once they are used.
-    dimension: see reusable_index.
+    dimension: see reusable_index; full_text: see Content.
     Raises UserError as reusable_index does, unless rebuild is true.
     """
     index: TextIndex | None = None
@@ -203,7 +203,8 @@ def open_index(directory: str | None, corpus: Corpus, encode_corpus: Callable[[]
         nonlocal index
         runtime.say("start build index..........")
         began = time.perf_counter()
-        index = TextIndex(build_index(vectors, settings, None if directory else queries),
+        content = Content(corpus, encoder, kept=bool(directory), full_text=full_text)
+        index = TextIndex(build_index(vectors, settings, None if directory else queries, content),
                           corpus, encoder, source)
         runtime.say(f"Total index number:{len(index.index)} ({index.index.kind}, {time.perf_counter() - began:.1f} s)")
         if index.index.kind == "exact" and settings.kind == "auto":

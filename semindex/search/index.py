@@ -3,16 +3,18 @@
 import importlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from semindex.errors import UserError
 from semindex.fields import Field
 from semindex.registry import ENGINES
+from semindex.search.milvus_settings import MilvusSettings
 from semindex.search.rows import BLOCK, let_go
+from semindex.text.corpus import Corpus
 
 # Up to here exact search answers a query at a time within 0.2 ms of hnsw, misses nothing, and needs no build,
 # which would pay only after 90,000 queries (benchmarks/index_crossover.py; docs/results.md).
@@ -28,7 +30,8 @@ class IndexSettings:
     """How to build and search. None: the index chooses.
 
     kind: auto, or the name of an engine; m: links a node; ef: candidates in search; ef_construction: candidates while
-    building; capacity: of hnsw, grown where the corpus is larger; threads: 0 is all cores, 1 is reproducible.
+    building; capacity: of hnsw, grown where the corpus is larger; threads: 0 is all cores, 1 is reproducible; milvus:
+    where an index of kind milvus is.
     """
 
     kind: str = "auto"
@@ -37,12 +40,35 @@ class IndexSettings:
     ef_construction: int | None = None
     capacity: int = 1
     threads: int = 0
+    milvus: MilvusSettings | None = None
 
     @classmethod
     def from_flags(cls, args: Any) -> "IndexSettings":
         """Take them from the flags of flags.add_index."""
         return cls(args.index_type, args.hnsw_m, args.hnsw_ef, args.hnsw_ef_construction, args.hnsw_max_elements,
-                   args.hnsw_threads)
+                   args.hnsw_threads, MilvusSettings.from_flags(args))
+
+
+@dataclass
+class Content:
+    """What vectors are of, for an engine that keeps them under names of their own.
+
+    texts: of each vector, None where there are none; encoder: the fingerprint of what encoded them; categories: of each
+    text; kept: whether the index is to be saved; full_text: whether the texts will be searched by keyword too.
+    """
+
+    texts: Sequence[str] | Corpus | None = None
+    encoder: str = ""
+    categories: Sequence[str] | None = None
+    kept: bool = True
+    full_text: bool = False
+
+
+class KeywordSearch(Protocol):
+    """Keyword search over the texts of an index."""
+
+    def search(self, queries: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (ids int64, scores float32), both [queries, k or fewer], best first; id -1 behind the last one."""
 
 
 class VectorIndex(ABC):
@@ -65,6 +91,21 @@ class VectorIndex(ABC):
         index = cls(vectors.shape[1], settings)
         index.add(vectors, ids)
         return index
+
+    @classmethod
+    def build_content(cls, vectors: np.ndarray, settings: IndexSettings, content: Content) -> "VectorIndex":
+        """Make an index of the vectors of some content, under 0 to n - 1; most engines need to know nothing of it."""
+        return cls.build(vectors, settings)
+
+    def use(self, settings: IndexSettings | None) -> None:
+        """Take up how to search (ef, threads) from the settings, where there are any; what was built stays as it is."""
+        if settings:
+            self.settings.ef, self.settings.threads = settings.ef, settings.threads
+
+    @property
+    def keyword(self) -> KeywordSearch | None:
+        """The keyword search of what holds the vectors, None where there is none: search.keyword is everybody's."""
+        return None
 
     @property
     @abstractmethod
@@ -220,13 +261,15 @@ def choose(settings: IndexSettings, texts: int, queries: int | None = None) -> s
     return "exact" if few and not wanted else "hnsw"
 
 
-def build_index(vectors: np.ndarray, settings: IndexSettings, queries: int | None = None) -> VectorIndex:
+def build_index(vectors: np.ndarray, settings: IndexSettings, queries: int | None = None,
+                content: Content | None = None) -> VectorIndex:
     """Build the index that the settings ask for.
 
     vectors: float32 [texts, dimension]. queries: how many will be asked, in batches, before the index is thrown away;
-    None where it is kept.
+    None where it is kept. content: what the vectors are of.
     """
-    return engine(choose(settings, len(vectors), queries)).build(vectors, settings)
+    chosen = engine(choose(settings, len(vectors), queries))
+    return chosen.build_content(vectors, settings, content or Content(kept=queries is None))
 
 
 def recall_of_index(index: VectorIndex, queries: np.ndarray, k: int) -> float:

@@ -145,6 +145,9 @@ TABLE = [
     Command("recall_hnsw", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
             "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_type hnsw "
             "--hnsw_threads 1 --index_dir both:hnsw", like="recall"),
+    Command("recall_milvus", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
+            "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --index_type milvus "
+            "--milvus_uri outdir:lite.db", real="--milvus_timeout", like="recall"),
     Command("recall_hybrid", f"recall.py {MODEL} --corpus_file text:corpus.csv --similar_text_pair text:dev.csv "
             "--recall_result_dir . --recall_result_file out:result.txt --recall_num whole:5 --method hybrid --fusion rrf "
             "--fusion_weights real:1 real:0.5 --rrf_k real:60", whole="--fusion_depth", real="--k1 --b", like="recall"),

@@ -16,7 +16,7 @@ IDLE, TIMEOUT, MEMORY = 3, 60, 8 << 30  # seconds without work, seconds in all, 
 
 # Files that tell the time or a path, or are drawn: not compared.
 VARIES = ("*/visualdl/*", "*/result.tsv", "*/manifest.json", "*/training_state.json", "*/generation.json", "*/collection.json", "*/index.json",
-          "*/tokenizer_config.json", "*.png", "*.svg")
+          "*/tokenizer_config.json", "*.png", "*.svg", "*.db/*")
 
 
 def describe(path):
