@@ -12,7 +12,6 @@ from service import running
 
 from deploy.client.client import Client, ServiceError
 
-
 TEXTS = [f"{subject}怎么办" for subject in SUBJECTS]
 
 
