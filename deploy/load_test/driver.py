@@ -49,7 +49,8 @@ class Outcome:
 
     def milliseconds(self, *percent: float) -> list[float]:
         """Return percentiles of what was answered."""
-        return (1000 * np.percentile(self.seconds or [float("nan")], list(percent))).tolist()
+        values = np.percentile(self.seconds or [float("nan")], list(percent))
+        return [1000 * value for value in np.atleast_1d(values).tolist()]
 
 
 @contextlib.contextmanager

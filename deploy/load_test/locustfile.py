@@ -35,7 +35,7 @@ class Visitor(FastHttpUser):
     wait_time = constant(0)
 
     def _ask(self, path: str, content: dict[str, Any], wanted: int = 200) -> None:
-        with self.rest("POST", path, json=content, headers=HEADERS, catch_response=True) as answer:
+        with self.client.post(path, json=content, headers=HEADERS, catch_response=True) as answer:
             if answer.status_code in (wanted, 429):
                 answer.success()
             else:
