@@ -42,7 +42,8 @@ def of_faq(args: argparse.Namespace, output: str) -> None:
     report_cut(encoder.tokenizer)
     if runtime.rank():
         return
-    found = calibrate(faq, questions, vectors, entries, args.precision, args.suggest_precision, args.seed)
+    found = calibrate(faq, faq.encoder["fingerprint"], faq.fingerprint, questions, vectors, entries, args.precision,
+                      args.suggest_precision, args.seed)
     about, thresholds = found.calibration, found.calibration.thresholds or {}
     # Said, and drawn, before it is written: a full standard output must not fail after the work.
     for name, value in about.measured.items():

@@ -215,7 +215,7 @@ def test_a_question_without_an_entry_is_never_found():
 def test_calibration_says_what_its_questions_cannot_tell(letters, capsys):
     questions = [f"{'aab' if n % 2 else 'ccd'}{'z' * (n > 1)}{n}" for n in range(2, 42)] + ["AAB!"]
     wanted = [n % 2 == 0 for n in range(2, 42)] + [0]
-    calibrate(letters, questions, Letters()(questions), list(map(int, wanted)), 0.95, 0.5, seed=0)
+    calibrate(letters, letters.encoder["fingerprint"], letters.fingerprint, questions, Letters()(questions), list(map(int, wanted)), 0.95, 0.5, seed=0)
     told = capsys.readouterr().err
     assert "no question without an answer" in told and "1 question of 41 read as one of the FAQ's" in told
 
@@ -228,12 +228,12 @@ def test_calibration_chooses_thresholds_that_hold(letters):
         word = "".join(rng.choice(list(("aab", "ccd", "eef", "xyzw")[entry]), 5))
         questions.append(word + str(number))
         wanted.append(entry if entry < 3 else -1)
-    found = calibrate(letters, questions, Letters()(questions), wanted, 0.95, 0.5, seed=0)
+    found = calibrate(letters, letters.encoder["fingerprint"], letters.fingerprint, questions, Letters()(questions), wanted, 0.95, 0.5, seed=0)
     measured = found.calibration.measured
     assert measured["precision"] >= 0.95 and 0.5 < measured["coverage"] < 0.8
     assert (np.diff(found.curve.coverage) > 0).all()
     with pytest.raises(UserError, match="too few"):
-        calibrate(letters, questions[:8], Letters()(questions[:8]), wanted[:8], 0.95, 0.5, seed=0)
+        calibrate(letters, letters.encoder["fingerprint"], letters.fingerprint, questions[:8], Letters()(questions[:8]), wanted[:8], 0.95, 0.5, seed=0)
 
 
 def test_a_recalls_methods_are_measured_as_recall_fuses_them():

@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 import uvicorn
-from service_parts import WIDTH, encoder, run, service_of
+from service_parts import service_of
+from small_encoder import WIDTH, encoder, run
 
 from deploy.service.app import create
 from deploy.service.cache import Cache
@@ -24,12 +25,12 @@ def test_texts_of_many_requests_share_batches_and_get_their_own_vectors():
         shapes.append(ids.shape)
         return run(ids)
 
-    compute = Compute(encoder(slow, budget=64))
+    compute, own = Compute(), encoder(slow, budget=64)
 
     async def ask():
-        first = asyncio.create_task(compute.encode(["a"], "query"))
+        first = asyncio.create_task(compute.encode(["a"], own))
         await asyncio.sleep(0.05)
-        others = [asyncio.create_task(compute.encode([letter * n], "query")) for letter in "bcdefgh" for n in (2, 9)]
+        others = [asyncio.create_task(compute.encode([letter * n], own)) for letter in "bcdefgh" for n in (2, 9)]
         await asyncio.sleep(0.05)
         gate.set()
         return [await task for task in (first, *others)]
@@ -47,10 +48,10 @@ def test_a_batch_that_fails_fails_its_own_requests_only():
             raise RuntimeError("no threes")
         return run(ids)
 
-    compute = Compute(encoder(picky, batch_size=1))
+    compute, own = Compute(), encoder(picky, batch_size=1)
 
     async def ask():
-        return await asyncio.gather(*(compute.encode([text], "query") for text in ("a", "bbb", "cc")), return_exceptions=True)
+        return await asyncio.gather(*(compute.encode([text], own) for text in ("a", "bbb", "cc")), return_exceptions=True)
 
     one, two, three = asyncio.run(ask())
     assert isinstance(two, RuntimeError) and one.shape == three.shape == (1, WIDTH)
@@ -59,19 +60,19 @@ def test_a_batch_that_fails_fails_its_own_requests_only():
 
 def test_a_full_queue_says_so_and_the_work_of_who_left_is_dropped():
     gate = threading.Event()
-    compute = Compute(encoder(lambda ids: gate.wait(10) and run(ids)), most=4)
+    compute, own = Compute(most=4), encoder(lambda ids: gate.wait(10) and run(ids))
 
     async def ask():
-        first = asyncio.create_task(compute.encode(["a"], "query"))
+        first = asyncio.create_task(compute.encode(["a"], own))
         await asyncio.sleep(0.05)
-        left = asyncio.create_task(compute.encode(["b", "c", "d"], "query"))
+        left = asyncio.create_task(compute.encode(["b", "c", "d"], own))
         await asyncio.sleep(0.05)
         with pytest.raises(FullError):
-            await compute.encode(["e"], "query")
+            await compute.encode(["e"], own)
         left.cancel()
         gate.set()
         await first
-        return await compute.encode(["f"], "query")
+        return await compute.encode(["f"], own)
 
     assert asyncio.run(ask()).shape == (1, WIDTH)
     assert compute.numbers.dropped == 3 and compute.waiting == 0

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service_parts import WIDTH, Characters, found, index_of, run
+from service_parts import found, index_of
+from small_encoder import WIDTH, Characters, run
 
 from deploy.service import live as lives
+from deploy.service import snapshots
 from semindex.faq.entries import Entry
 from semindex.search.fusion import Fusion
 from semindex.search.keyword import KeywordSettings
@@ -36,12 +38,12 @@ def test_an_index_that_changed_finds_what_a_new_one_finds(tmp_path_factory, step
             entries |= {step[1]: entry} if entry else {}
         elif step[0] == "rebuild":
             frozen = live.freeze()
-            lives.rebuild(frozen, directory, "f")
+            snapshots.write(frozen, directory, "f")
         elif step[0] == "adopt" and frozen:  # changes came in between
-            live.adopt(lives.open_snapshot(f"{directory}/{lives.snapshots(directory)[0]}"), frozen)
+            live.adopt(snapshots.open_snapshot(f"{directory}/{snapshots.names(directory)[0]}"), frozen)
             frozen = None
         elif step[0] == "restart" and frozen and frozen.number == number:
-            live = lives.load(directory, lives.Live.empty("f", WIDTH), number, pytest.fail)
+            live = snapshots.load(directory, lives.Live.empty("f", WIDTH), number, pytest.fail)
             frozen = None
     assert set(live.questions) == set(entries)
     fresh = index_of(entries)
@@ -56,7 +58,7 @@ def test_a_question_that_reads_as_one_that_is_gone_is_still_found():
     live = index_of({1: Entry("AB?", "x"), 2: Entry("ab", "y"), 3: Entry("ab!", "z")})
 
     def exact(query):
-        return live.owner.get(live.search([query], run(Characters()([query]).pad(np.arange(1), 0)), Method(), 3)[2][0])
+        return live.owner.get(live.search([query], run(Characters()([query]).pad(np.arange(1), 0)), Method(), 3).exact[0])
 
     assert [exact(query) for query in ("ab", "ab?", "a b", "c")] == [2, 1, 2, None]
     live.apply([SimpleNamespace(number=9, id=2, entry=None)], np.empty([0, WIDTH], np.float32))
@@ -67,11 +69,11 @@ def test_a_question_that_reads_as_one_that_is_gone_is_still_found():
 
 def test_a_damaged_snapshot_is_passed_over(tmp_path):
     live = index_of({1: Entry("ab", "x"), 2: Entry("cd", "y")})
-    lives.rebuild(live.freeze(), str(tmp_path), "f")
-    path = tmp_path / lives.snapshots(str(tmp_path))[0] / "vectors.npy"
+    snapshots.write(live.freeze(), str(tmp_path), "f")
+    path = tmp_path / snapshots.names(str(tmp_path))[0] / "vectors.npy"
 
     def load(warn, *about, last=2, **more):
-        return len(lives.load(str(tmp_path), lives.Live.empty(*about, **more), last, warn))
+        return len(snapshots.load(str(tmp_path), lives.Live.empty(*about, **more), last, warn))
 
     assert load(pytest.fail, "f", WIDTH) == 2
     told = []
@@ -81,4 +83,4 @@ def test_a_damaged_snapshot_is_passed_over(tmp_path):
     path.write_bytes(path.read_bytes()[:-4])
     assert not load(told.append, "f", WIDTH) and "passed over" in told.pop()
     assert not load(told.append, "f", WIDTH, last=1) and "newer than the store" in told.pop()
-    assert not lives.snapshots(str(tmp_path))
+    assert not snapshots.names(str(tmp_path))

@@ -5,7 +5,8 @@ import sqlite3
 import threading
 
 import pytest
-from service_parts import run, service_of
+from service_parts import service_of
+from small_encoder import run
 
 from deploy.service.compute import FullError
 from deploy.service.store import ConflictError, Store, UnknownError
@@ -76,7 +77,7 @@ def test_a_write_is_refused_before_it_is_on_the_disk_or_not_at_all(tmp_path):
         assert (await written)[0][0].id == 1
         left.cancel()
         await service.write(lambda: service.store.add([Entry("丙", "z")]))
-        assert sorted(service.index.questions) == [entry for entry, _ in service.store.some()]
+        assert sorted(service.generation.index.questions) == [entry for entry, _ in service.store.some()]
         await asyncio.to_thread(service.stop, 5)
 
     asyncio.run(ask())

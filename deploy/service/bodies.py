@@ -81,6 +81,7 @@ class Embeddings(BaseModel):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1, le=65_536)
     user: str | None = None
+    input_type: Literal["query", "passage"] = "query"  # which prompt an encoder that has two puts before a text
 
 
 class Bert(Body):
@@ -89,3 +90,10 @@ class Bert(Body):
     id: Any = None
     texts: Annotated[list[Any], Field(min_length=1, max_length=MOST_TEXTS)]
     is_tokenized: bool = False
+
+
+class Activate(Body):
+    """What /admin/activate takes: the name of an export beside the live one's."""
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    force: bool = False

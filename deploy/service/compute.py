@@ -1,7 +1,7 @@
 """One thread that computes: batches of what waits, by length and tokens, and all that touches the index.
 
 The event loop hands work over and waits without computing. Nothing waits for a batch to fill: the thread takes what is
-there as soon as it is idle.
+there as soon as it is idle. Work of a generation that is being built goes in between, a part at a time.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ import numpy as np
 from semindex.encode.text_encoder import TextEncoder
 from semindex.text.ragged import Ragged, by_length
 
+EVERY = 4  # batches, of which one may be of a generation that is being built
+
 
 class FullError(Exception):
     """So much waits that more would not be done in time. seconds: when to come again."""
@@ -29,10 +31,10 @@ class FullError(Exception):
 
 @dataclass
 class Texts:
-    """Texts that wait for their vectors. side: query or passage."""
+    """Texts that wait for their vectors. encoder: of their side."""
 
     texts: list[str]
-    side: str
+    encoder: TextEncoder
     future: "asyncio.Future[np.ndarray]"
     loop: asyncio.AbstractEventLoop
     tokens: Any = None
@@ -52,14 +54,14 @@ class Numbers:
 
 
 class Compute:
-    """The thread. encoder: see TextEncoder; most: texts that may wait; seconds: how long they may."""
+    """The thread. most: texts that may wait; seconds: how long they may."""
 
-    def __init__(self, encoder: TextEncoder, most: int = 4096, seconds: float = 10.0) -> None:
-        self.encoder, self.most, self.seconds = encoder, most, seconds
-        self.sides = {side: encoder.side(side) for side in ("query", "passage")}
+    def __init__(self, most: int = 4096, seconds: float = 10.0) -> None:
+        self.most, self.seconds = most, seconds
         self.numbers = Numbers()
         self._jobs: collections.deque[tuple[Callable[[], Any], Any, Any]] = collections.deque()
         self._texts: collections.deque[Texts] = collections.deque()
+        self._later: collections.deque[Texts] = collections.deque()
         self._waiting, self._stopped = 0, False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
@@ -81,18 +83,20 @@ class Compute:
         if self._stopped or self._waiting and busy:
             raise FullError(min(60.0, max(1.0, self.expected())))
 
-    async def encode(self, texts: Sequence[str], side: str, admitted: bool = False) -> np.ndarray:
+    async def encode(self, texts: Sequence[str], encoder: TextEncoder, admitted: bool = False,
+                     later: bool = False) -> np.ndarray:
         """Return the vectors of texts, float32 [texts, dimension]; FullError where too many wait.
 
-        admitted: they are taken however many wait.
+        encoder: of their side; admitted: they are taken however many wait; later: behind all others, so few at once
+        that these hardly notice.
         """
         if not admitted:
             self.admit(len(texts))
         loop = asyncio.get_running_loop()
-        work = Texts(list(texts), side, loop.create_future(), loop)
+        work = Texts(list(texts), encoder, loop.create_future(), loop)
         with self._wake:
             self._waiting += len(texts)
-            self._texts.append(work)
+            (self._later if later else self._texts).append(work)
             self._wake.notify()
         return await work.future
 
@@ -115,34 +119,38 @@ class Compute:
         self._thread.join(seconds)
 
     def _run(self) -> None:
+        turn = 0
         while True:
             with self._wake:
-                while not (self._jobs or self._texts or self._stopped):
+                while not (self._jobs or self._texts or self._later or self._stopped):
                     self._wake.wait()
                 if self._stopped and not self._jobs and not self._texts:
                     return
                 jobs, self._jobs = self._jobs, collections.deque()
                 arrived, self._texts = self._texts, collections.deque()
+                turn += 1
+                if self._later and (not arrived or turn % EVERY == 0):
+                    arrived.append(self._later.popleft())
             _do(jobs)
             self._encode(list(arrived))
 
-    def _take(self, wanted: list[Texts]) -> list[Texts]:
-        """Return those whose clients are still there, tokenised; what cannot be tokenised fails alone."""
-        found = []
+    def _take(self, wanted: list[Texts]) -> list[tuple[Texts, int]]:
+        """Return the rows of those whose clients are still there, tokenised; what cannot be tokenised fails alone."""
+        found = list[tuple[Texts, int]]()
         for work in wanted:
             if work.future.cancelled():
                 self.numbers.dropped += len(work.texts)
                 self._leave(len(work.texts))
                 continue
             try:
-                work.tokens = self.sides[work.side].tokenizer(work.texts)
+                work.tokens = work.encoder.tokenizer(work.texts)
             except Exception as error:
                 self._leave(len(work.texts))
                 _failed(work.loop, work.future, error)
                 continue
-            work.vectors = np.empty([len(work.texts), self.encoder.dimension], np.float32)
+            work.vectors = np.empty([len(work.texts), work.encoder.dimension], np.float32)
             work.left = len(work.texts)
-            found.append(work)
+            found += [(work, row) for row in range(len(work.texts))]
         return found
 
     def _leave(self, count: int) -> None:
@@ -151,13 +159,15 @@ class Compute:
 
     def _encode(self, arrived: list[Texts]) -> None:
         """Encode what waits in batches of similar length; texts that arrive meanwhile join those that are left."""
-        waiting = [(work, row) for work in self._take(arrived) for row in range(len(work.texts))]
+        waiting = self._take(arrived)
         while waiting:
-            lengths = np.array([work.tokens.lengths[row] for work, row in waiting])
-            parts = by_length(lengths, self.encoder.batch_size, self.encoder.budget)
+            oldest = waiting[0][0].encoder
+            alike = [place for place, (work, _) in enumerate(waiting) if work.encoder.run is oldest.run]
+            lengths = np.array([waiting[place][0].tokens.lengths[waiting[place][1]] for place in alike])
+            parts = by_length(lengths, oldest.batch_size, oldest.budget)
             rows = next(part for part in parts if 0 in part)  # who has waited longest, with those of like length
-            chosen = [waiting[place] for place in rows.tolist()]
-            kept = set(rows.tolist())
+            kept = {alike[row] for row in rows.tolist()}
+            chosen = [waiting[place] for place in sorted(kept)]
             waiting = [pair for place, pair in enumerate(waiting) if place not in kept]
             answers = self._batch([pair for pair in chosen if not pair[0].future.cancelled()])
             for work, _ in chosen:
@@ -169,8 +179,10 @@ class Compute:
             with self._wake:
                 jobs, self._jobs = self._jobs, collections.deque()
                 more, self._texts = self._texts, collections.deque()
+                if self._later and self.numbers.batches % EVERY == 0:
+                    more.append(self._later.popleft())
             _do(jobs)
-            waiting += [(work, row) for work in self._take(list(more)) for row in range(len(work.texts))]
+            waiting += self._take(list(more))
 
     def _batch(self, chosen: list[tuple[Texts, int]]) -> list[Callable[[], None]]:
         """Encode texts; return what tells those who have all of theirs, or that it failed."""
@@ -178,10 +190,11 @@ class Compute:
             return []
         rows = [work.tokens.flat[work.tokens.starts[row] : work.tokens.starts[row + 1]] for work, row in chosen]
         together = Ragged(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
-        ids = together.pad(np.arange(len(rows)), self.encoder.tokenizer.pad_id)
+        encoder = chosen[0][0].encoder
+        ids = together.pad(np.arange(len(rows)), encoder.tokenizer.pad_id)
         began = time.perf_counter()
         try:
-            vectors = self.encoder.run(ids)
+            vectors = encoder.run(ids)
             if not np.isfinite(vectors).all():
                 raise ValueError("the encoder gives no finite vector")
         except Exception as error:

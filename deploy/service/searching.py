@@ -47,21 +47,23 @@ def routes(service: Service, reader: Any, timely: Callable[..., Awaitable[Any]])
     @app.get("/status/server")
     async def status() -> dict[str, Any]:
         """What bert-as-service tells of itself."""
-        return {"status": 200, "max_seq_len": service.compute.encoder.tokenizer.max_seq_length,
-                "dimension": service.compute.encoder.dimension, "num_request": service.compute.numbers.batches}
+        encoder = service.model.encoder
+        return {"status": 200, "max_seq_len": encoder.tokenizer.max_seq_length, "dimension": encoder.dimension,
+                "num_request": service.compute.numbers.batches}
 
     @app.post("/v1/embeddings")
     async def embeddings(request: Request, body: Embeddings) -> Response:
         """Vectors as OpenAI's clients expect them."""
         texts = [body.input] if isinstance(body.input, str) else body.input
-        width = service.compute.encoder.dimension
+        width = service.model.encoder.dimension
         if body.dimensions and body.dimensions > width:
             raise HTTPException(422, f"dimensions: the encoder's vectors have {width} numbers")
-        vectors = await timely(request, service.vectors(texts, "query"))
+        vectors = await timely(request, service.vectors(texts, body.input_type))
         rows = await asyncio.to_thread(_embeddings, vectors, body.dimensions, body.encoding_format)
+        tokens = await asyncio.to_thread(service.tokens, texts, body.input_type)
         data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)]
-        return await _rendered({"object": "list", "model": body.model or service.fingerprint[:12], "data": data,
-                                "usage": {"prompt_tokens": 0, "total_tokens": 0}})
+        return await _rendered({"object": "list", "model": body.model or service.model.fingerprint[:12], "data": data,
+                                "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
 
     return app
 

@@ -7,16 +7,16 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
-from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # In a clone the library is two directories up; where the wheel is installed, that one is taken.
 sys.path.append(os.path.join(HERE, "..", ".."))
-from semindex.cli import Parser, natural, number, positive_float, positive_int, run  # noqa: E402
+from deploy.service.workers import Supervisor, Worker, address, listening  # noqa: E402
+from semindex.cli import Parser, fraction, natural, nonnegative, number, positive_float, positive_int, run  # noqa: E402
 
 PORT = number(int, 0, 65_535, "a whole number from 0 to 65535")
-KEYS = ("read_key", "write_key")
 
 
 def parser() -> Parser:
@@ -34,8 +34,7 @@ def parser() -> Parser:
     parser.add_argument("--port", type=PORT, default=8000, metavar="N", help="0: any that is free [8000]")
     parser.add_argument("--engine", choices=["auto", "static", "onnx", "int8"], default="auto",
                         help="auto: onnx where the export has it [auto]")
-    parser.add_argument("--cpu_threads", type=positive_int, default=os.cpu_count() or 1, metavar="N",
-                        help="[all cores]")
+    parser.add_argument("--cpu_threads", type=positive_int, metavar="N", help="of a worker [its share of all cores]")
     parser.add_argument("--rebuild_after", type=positive_int, default=2000, metavar="N",
                         help="questions that came or went before the index is built anew, beside the searches [2000]")
     parser.add_argument("--cache_size", type=natural, default=10_000, metavar="N",
@@ -51,9 +50,23 @@ def parser() -> Parser:
                         help="of a request [4194304]")
     parser.add_argument("--read_key", default="", metavar="KEY", help="asked of who reads [none]")
     parser.add_argument("--write_key", default="", metavar="KEY", help="asked of who changes entries [the read key]")
+    parser.add_argument("--cors_origins", nargs="*", default=[], metavar="URL",
+                        help="pages of other hosts that may ask, http://host:port each [none]")
+    parser.add_argument("--log_texts", action="store_true", help="log what is asked, with state and hits [no texts]")
+    parser.add_argument("--workers", type=positive_int, default=1, metavar="N",
+                        help="processes behind the port; more than one imply --supervise [1]")
+    parser.add_argument("--supervise", action="store_true", help="start the service again whenever it dies")
+    group = parser.add_argument_group("new encoders")
+    group.add_argument("--dev_file", metavar="FILE",
+                       help="question<TAB>question of the FAQ: what a new encoder is compared and calibrated on")
+    group.add_argument("--precision", type=fraction, default=0.95, help="wanted of a new encoder's answers [0.95]")
+    group.add_argument("--models_dir", metavar="DIR", help="exports that may go live [where --model_dir lies]")
+    group.add_argument("--watch_models", type=nonnegative, default=0.0, metavar="S",
+                       help="look for a new export there every so many seconds; 0: wait for /admin/activate [0]")
     parser.add_argument("--trust_files", action="store_true", help="do not compare the checksums of FAQ and export")
-    parser.reads("faq_dir", "model_dir")
-    parser.writes("data_dir", role="save")  # one process at a time: each would search without the other's changes
+    parser.reads("faq_dir", "model_dir", "dev_file", "models_dir")
+    if not Worker.from_environment():  # whose parent holds it
+        parser.writes("data_dir", role="save")  # one service at a time: each would search without the other's changes
     _from_environment(parser)
     return parser
 
@@ -69,45 +82,10 @@ def _from_environment(parser: Parser) -> None:
             action.default = value.lower() in ("1", "true", "yes")
         elif action.choices and value not in action.choices:  # which argparse asks of what is typed alone
             parser.error(f"SEMINDEX_{action.dest.upper()}={value}: expected one of {', '.join(action.choices)}")
+        elif action.nargs == "*":
+            action.default = value.split()
         else:
             action.default = value  # argparse converts defaults that are texts as it does what is typed
-
-
-def build(args: argparse.Namespace) -> Any:
-    """Return the application that the flags ask for; UserError where something is not there or does not fit."""
-    from deploy.service.app import Limits, create
-    from deploy.service.cache import Cache
-    from deploy.service.serving import Service
-    from semindex import runtime
-    from semindex.encode.exported import Predictor, exported_fingerprint
-    from semindex.errors import UserError
-    from semindex.faq.asking import open_faq
-
-    faq = calibration = None
-    if args.faq_dir:
-        faq, calibration, _ = open_faq(args)
-        if not args.model_dir and faq.encoder["kind"] != "export":
-            raise UserError(f"{args.faq_dir}: was built with a checkpoint; the service runs an export: name it with "
-                            "--model_dir, or build the FAQ with build_faq.py --model_dir")
-    elif args.calibration:
-        raise UserError("--calibration needs --faq_dir, the FAQ that it was made for")
-    path = args.model_dir or (faq.encoder["path"] if faq else None)
-    if not path:
-        raise UserError("name the encoder with --model_dir, or a FAQ with --faq_dir")
-    engine = args.engine
-    if engine == "auto":
-        engine = "onnx" if os.path.isfile(os.path.join(path, "model.onnx")) else "static"
-    encoder = Predictor(path, "cpu", "paddle" if engine == "static" else "onnx", "int8" if engine == "int8" else "fp32",
-                        args.cpu_threads, None, None, args.trust_files)
-    fingerprint = exported_fingerprint(path) + " int8" * (engine == "int8")
-    if calibration and faq and fingerprint != faq.encoder["fingerprint"]:
-        runtime.warn(f"the calibration was made with another encoder than {path}; it is left out")
-        calibration = None
-    service = Service(args.data_dir, encoder, fingerprint, calibration, args.rebuild_after,
-                      Cache(args.cache_size, args.cache_seconds), args.max_waiting, args.timeout,
-                      faq.keyword.settings if faq else None)
-    limits = Limits(args.timeout, args.max_body, args.read_key, args.write_key)
-    return create(service, faq.entries if faq else (), limits, args.grace)
 
 
 class JsonLines(logging.Formatter):
@@ -116,7 +94,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         row = {"at": self.formatTime(record), "level": record.levelname, "from": record.name,
-               "text": record.getMessage()}
+               "text": record.getMessage()} | getattr(record, "fields", {})
         if record.exc_info:
             row["error"] = self.formatException(record.exc_info)
         return json.dumps(row, ensure_ascii=False)
@@ -124,22 +102,35 @@ class JsonLines(logging.Formatter):
 
 def main() -> None:
     """Open, listen, serve until told to stop."""
-    args = parser().parse_args()
-    app = build(args)
-    import socket
+    args, worker = parser().parse_args(), Worker.from_environment()
+    if worker is None and (args.workers > 1 or args.supervise):
+        listener = listening(args.host, args.port)
+        print(address(listener, args.host), flush=True)
+        sys.exit(Supervisor(os.path.abspath(__file__), args.workers, listener, args.grace).run())
+    from deploy.service.opening import build
 
+    args.cpu_threads = args.cpu_threads or max(1, (os.cpu_count() or 1) // args.workers)
+    service, app = build(args, worker)
     import uvicorn
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    from deploy.service.guard import hasty
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)  # paddle's libraries have set up their own
     logging.getLogger().handlers[0].setFormatter(JsonLines())
-    listener = socket.socket(socket.AF_INET6 if ":" in args.host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((args.host, args.port))
-    shown = f"[{args.host}]" if ":" in args.host else args.host
-    print(f"http://{shown}:{listener.getsockname()[1]}", flush=True)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False,
-                                           timeout_graceful_shutdown=int(args.grace) + 1, timeout_keep_alive=15))
-    server.run(sockets=[listener])
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    sockets = worker.sockets() if worker else [listening(args.host, args.port)]
+    if not worker:
+        print(address(sockets[0], args.host), flush=True)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False, backlog=2048,
+                                           http=hasty(AutoHTTPProtocol, args.timeout), timeout_keep_alive=15,
+                                           timeout_graceful_shutdown=int(args.grace) + 1))
+    try:
+        server.run(sockets=sockets)
+    finally:
+        if service.rebuilding:  # a snapshot that is half written is nobody's; its thread would hold up the end
+            sys.stderr.flush()
+            os._exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,6 +149,16 @@ class Store:
         if row is None:
             raise UnknownError(id)
         return _entry(row)
+
+    def several(self, ids: Sequence[int]) -> dict[int, Entry]:
+        """Return those entries of some ids that are there."""
+        found = dict[int, Entry]()
+        for start in range(0, len(ids), 500):  # SQLite takes so many parameters
+            part = ids[start : start + 500]
+            rows = self._db().execute("SELECT id, question, answer, category, similar FROM entries WHERE id IN "
+                                      f"({','.join('?' * len(part))})", part)
+            found |= {row[0]: _entry(row[1:]) for row in rows}
+        return found
 
     def some(self, after: int = 0, limit: int = 100, like: str = "") -> list[tuple[int, Entry]]:
         """Return entries by id behind `after`; like: those whose question or answer holds it."""

@@ -1,21 +1,33 @@
 """A FAQ's method, temperature and thresholds, from questions whose entries are known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from semindex.errors import UserError
 from semindex.faq.confidence import Curve, cross_fitted, curve, features, fit, thresholds
-from semindex.faq.directory import Faq
+from semindex.faq.directory import Found
 from semindex.measure.choosing import choose
 from semindex.runtime import warn
+from semindex.search.fusion import Ranking
 from semindex.search.methods import DEPTH, Calibration, Method
 from semindex.text.counted import counted
 
 TEMPERATURES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
 AMONG, NEAR = 10, 3  # of MRR; suggestions that are shown
+
+
+class Searchable(Protocol):
+    """What is calibrated: a Faq, or entries that come and go in a service."""
+
+    def rankings(self, queries: Sequence[str], vectors: np.ndarray, depth: int) -> dict[str, Ranking]:
+        """Return the questions that each source finds; see Faq.rankings."""
+
+    def join(self, queries: Sequence[str], found: Mapping[str, Ranking], method: Method, k: int,
+             temperature: float = 0.0) -> Found:
+        """Return the k best entries of questions that were found; see Faq.join."""
 
 
 @dataclass
@@ -41,10 +53,12 @@ def judged(entries: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndar
     return found[:, 0], found[:, :NEAR].any(axis=1)
 
 
-def calibrate(faq: Faq, questions: Sequence[str], vectors: np.ndarray, wanted: Sequence[int], precision: float,
-              suggested: float, seed: int, method: Method | None = None) -> Calibrated:
+def calibrate(faq: Searchable, encoder: str, corpus: str, questions: Sequence[str], vectors: np.ndarray,
+              wanted: Sequence[int], precision: float, suggested: float, seed: int,
+              method: Method | None = None) -> Calibrated:
     """Choose how to rank entries and when to answer.
 
+    encoder, corpus: fingerprints that the calibration is tied to.
     vectors: of the questions, float32 [questions, dimension]; wanted: the entry of each, -1 where there is none.
     precision: wanted of answers; suggested: share of suggestions that are to hold the right entry; method: what is
     taken without a choice. Probabilities behind the thresholds come from regressions that have not seen the question.
@@ -85,7 +99,7 @@ def calibrate(faq: Faq, questions: Sequence[str], vectors: np.ndarray, wanted: S
     if count := int((result.exact >= 0).sum()):
         warn(f"{counted(count, 'question')} of {len(right)} read as one of the FAQ's: they are found too easily to "
              "tell how sure others are; hold them out of the FAQ (split_faq.py does)")
-    calibration = Calibration(taken, faq.encoder["fingerprint"], faq.fingerprint, measured, temperature, about)
+    calibration = Calibration(taken, encoder, corpus, measured, temperature, about)
     return Calibrated(calibration, curve(sure, hits))
 
 

@@ -1,0 +1,144 @@
+"""What stands before the application: sizes, times, who is refused while it starts, counts and log lines. Pure ASGI."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from deploy.service.metrics import Metrics
+from deploy.service.problems import problem
+
+LOG = logging.getLogger("semindex.service")
+ALWAYS = ("/health", "/ready", "/metrics", "/info")
+METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH")
+LARGE = 1 << 16  # bytes of an answer that a client must read in time; less lies in the kernel's buffers
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+@dataclass
+class Limits:
+    """What a request may cost. seconds: until it is answered; body: bytes; keys of readers and writers: '' for none;
+    origins: pages of other hosts that may ask."""
+
+    seconds: float = 10.0
+    body: int = 4 << 20
+    read_key: str = ""
+    write_key: str = ""
+    origins: tuple[str, ...] = ()
+
+
+class Guard:
+    """Wraps the application. ready: whether searches are answered yet."""
+
+    def __init__(self, app: Any, limits: Limits, ready: Callable[[], bool], metrics: Metrics) -> None:
+        self.app, self.limits, self.ready, self.metrics = app, limits, ready, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            if len(message.get("body", b"")) < LARGE:
+                await send(message)
+            else:  # who does not read holds nobody up
+                await asyncio.wait_for(send(message), self.limits.seconds)
+
+        try:
+            refused = self._refused(scope)
+            if refused:
+                await refused(scope, receive, sending)
+            else:
+                await self.app(scope, self._receiving(receive, began), sending)
+        except asyncio.TimeoutError:
+            LOG.warning("a client did not read its answer in time")
+        finally:
+            self._told(scope, status, time.perf_counter() - began)
+
+    def _refused(self, scope: Scope) -> Any:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self.limits.body:
+            return problem(413, f"the body is larger than {self.limits.body} bytes", Connection="close")
+        if not self.ready() and scope["path"] not in ALWAYS:
+            return problem(503, "starting; see /ready", **{"Retry-After": "1"})
+        return None
+
+    def _receiving(self, receive: Receive, began: float) -> Receive:
+        """Return what reads a body, no longer and no larger than the limits."""
+        size, whole = 0, False
+
+        async def receiving() -> Message:
+            nonlocal size, whole
+            if whole:  # what comes now is that the client left
+                return await receive()
+            try:
+                left = self.limits.seconds - (time.perf_counter() - began)
+                message = await asyncio.wait_for(receive(), max(left, 0.001))
+            except asyncio.TimeoutError:
+                raise HTTPException(408, "the body did not come in time", {"Connection": "close"}) from None
+            size += len(message.get("body", b""))
+            if size > self.limits.body:  # of one that did not say how long it is
+                raise HTTPException(413, f"the body is larger than {self.limits.body} bytes", {"Connection": "close"})
+            whole = not message.get("more_body", False)
+            return message
+
+        return receiving
+
+    def _told(self, scope: Scope, status: int, seconds: float) -> None:
+        path = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if scope["method"] in METHODS else "other"  # a client makes up as many as it likes
+        self.metrics.requests.labels(path, method, status).inc()
+        self.metrics.seconds.labels(path).observe(seconds)
+        if LOG.isEnabledFor(logging.INFO) and path not in ALWAYS:
+            LOG.info("request", extra={"fields": {"method": method, "path": path, "status": status,
+                                                  "milliseconds": round(1000 * seconds, 3)}})
+
+
+def hasty(protocol: Any, seconds: float) -> Any:
+    """Return a protocol of uvicorn's that closes a connection whose request's head does not come in time."""
+
+    class Hasty(protocol):  # type: ignore[misc]
+        _late: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            """Begin to count."""
+            super().connection_made(transport)
+            self._count()
+
+        def data_received(self, data: bytes) -> None:
+            """Begin to count with a head's first part, end with its last."""
+            super().data_received(data)
+            self._count()
+
+        def _count(self) -> None:
+            if self.cycle is not None and not self.cycle.response_complete:
+                if self._late:
+                    self._late.cancel()
+                self._late = None
+            elif not self._late:
+                self._late = self.loop.call_later(seconds, self._close)
+
+        def _close(self) -> None:
+            self._late = None
+            if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
+                self.transport.close()
+
+        def connection_lost(self, error: Exception | None) -> None:
+            """Stop counting."""
+            if self._late:
+                self._late.cancel()
+            super().connection_lost(error)
+
+    return Hasty

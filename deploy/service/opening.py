@@ -1,0 +1,89 @@
+"""From the flags of serve.py to the application."""
+
+import argparse
+import functools
+import os
+from typing import Any
+
+from deploy.service.activation import Activation, Kept, Record
+from deploy.service.app import create
+from deploy.service.cache import Cache
+from deploy.service.forwarding import Writer
+from deploy.service.generation import Model
+from deploy.service.guard import Limits
+from deploy.service.serving import Service
+from deploy.service.workers import Worker
+from semindex import runtime
+from semindex.encode.exported import Predictor, exported_fingerprint
+from semindex.errors import UserError
+from semindex.faq.asking import open_faq
+from semindex.search.methods import Calibration
+from semindex.text.tables import read_labelled
+
+
+def open_model(path: str, engine: str, threads: int, trust: bool) -> Model:
+    """Return the encoder of an export. engine: auto is onnx where the export has it."""
+    if engine == "auto":
+        engine = "onnx" if os.path.isfile(os.path.join(path, "model.onnx")) else "static"
+    encoder = Predictor(path, "cpu", "paddle" if engine == "static" else "onnx", "int8" if engine == "int8" else "fp32",
+                        threads, None, None, trust)
+    return Model(encoder, exported_fingerprint(path) + " int8" * (engine == "int8"), path)
+
+
+def _model_dir(args: argparse.Namespace, faq: Any) -> str:
+    if faq and not args.model_dir and faq.encoder["kind"] != "export":
+        raise UserError(f"{args.faq_dir}: was built with a checkpoint; the service runs an export: name it with "
+                        "--model_dir, or build the FAQ with build_faq.py --model_dir")
+    path = args.model_dir or (faq.encoder["path"] if faq else None)
+    if not path:
+        raise UserError("name the encoder with --model_dir, or a FAQ with --faq_dir")
+    return os.path.abspath(path)
+
+
+def _live(args: argparse.Namespace, model: Model, calibration: Calibration | None,
+          opener: Any) -> tuple[Kept, Model, Calibration | None]:
+    """Return what to start with: what was live last, unless the flags name another export than then."""
+    kept = Kept.load(args.data_dir, model.fingerprint)
+    if kept and kept.current.fingerprint != model.fingerprint:
+        try:
+            found = opener(kept.current.path)
+            if found.fingerprint == kept.current.fingerprint:
+                return kept, found, kept.current.load()
+            runtime.warn(f"{kept.current.path}: is another export than the one that was live; {model.path} is taken")
+        except UserError as error:
+            runtime.warn(f"what was live cannot be opened ({error}); {model.path} is taken")
+        kept = None
+    elif kept and kept.current.calibration:  # it came back, calibrated by the service
+        calibration = kept.current.load()
+    if calibration and not kept:  # for the way back
+        path = os.path.join(args.data_dir, "calibrations", f"{model.fingerprint[:16]}.json")
+        calibration.save(path)
+        return Kept(model.fingerprint, Record(model.path, model.fingerprint, path)), model, calibration
+    return kept or Kept(model.fingerprint, Record(model.path, model.fingerprint)), model, calibration
+
+
+def build(args: argparse.Namespace, worker: Worker | None) -> tuple[Service, Any]:
+    """Return the service and its application; UserError where something is not there or does not fit."""
+    faq = calibration = None
+    if args.faq_dir:
+        faq, calibration, _ = open_faq(args)
+    elif args.calibration:
+        raise UserError("--calibration needs --faq_dir, the FAQ that it was made for")
+    path = _model_dir(args, faq)
+    opener = functools.partial(open_model, engine=args.engine, threads=args.cpu_threads, trust=args.trust_files)
+    model = opener(path)
+    if calibration and faq and model.fingerprint != faq.encoder["fingerprint"]:
+        runtime.warn(f"the calibration was made with another encoder than {path}; it is left out")
+        calibration = None
+    kept, model, calibration = _live(args, model, calibration, opener)
+    dev: tuple[list[str], list[str]] = read_labelled(args.dev_file, False) if args.dev_file else ([], [])
+    service = Service(args.data_dir, model, calibration, args.rebuild_after, Cache(args.cache_size, args.cache_seconds),
+                      args.max_waiting, args.timeout, faq.keyword.settings if faq else None,
+                      owner=worker is None or worker.number == 0)
+    service.log_texts = args.log_texts
+    models = args.models_dir or os.path.dirname(path)
+    activation = Activation(service, kept, opener, models, dev, args.precision)
+    limits = Limits(args.timeout, args.max_body, args.read_key, args.write_key, tuple(args.cors_origins))
+    writer = Writer(worker.writer) if worker and worker.number else None
+    return service, create(service, faq.entries if faq else (), limits, args.grace, activation, args.watch_models,
+                           writer)

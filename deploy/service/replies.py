@@ -1,0 +1,64 @@
+"""From what a search found to what is answered: state, confidence, hits with the rank and score of each source."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deploy.service.live import Live
+from deploy.service.store import Store
+from semindex.faq.confidence import Confidence, features
+from semindex.faq.directory import Found
+from semindex.search.methods import Method
+
+
+@dataclass
+class Hits:
+    """What a search found. sure: probability that the first entry is right, NaN where nobody knows; texts: the question
+    that each hit was found by, of (query, place)."""
+
+    found: Found
+    sure: np.ndarray
+    texts: dict[tuple[int, int], str]
+
+
+def search(live: Live, queries: Sequence[str], vectors: np.ndarray | None, method: Method, k: int, temperature: float,
+           confidence: Confidence | None) -> Hits:
+    """Search; texts of hits are looked up here, where no change comes between. confidence: of this very method."""
+    found = live.search(queries, vectors, method, k, temperature)
+    sure = np.full(len(queries), np.nan)
+    if confidence and vectors is not None and found.fused.ids.shape[1]:
+        sure = confidence(features(found.fused, found.sources))
+    texts = {(row, place): live.text[found.question(row, place)]
+             for row, place in np.argwhere(found.fused.ids >= 0).tolist()}
+    return Hits(found, sure, texts)
+
+
+def replies(hits: Hits, queries: Sequence[str], store: Store, confidence: Confidence | None) -> list[dict[str, Any]]:
+    """Return a reply to each query."""
+    entries = store.several(np.unique(hits.found.fused.ids[hits.found.fused.ids >= 0]).tolist())
+    return [_reply(hits, row, query, entries, confidence) for row, query in enumerate(queries)]
+
+
+def _reply(hits: Hits, row: int, query: str, entries: dict[int, Any], confidence: Confidence | None) -> dict[str, Any]:
+    fused, shown, first = hits.found.fused, list[dict[str, Any]](), True
+    for place, id in enumerate(fused.ids[row].tolist()):
+        if id < 0:
+            continue
+        if id not in entries:  # removed since the search
+            first = first and place > 0
+            continue
+        entry, ranks, scores = entries[id], fused.ranks[row, place].tolist(), fused.parts[row, place].tolist()
+        about = {name: {"rank": rank, "score": round(score, 6)}
+                 for name, rank, score in zip(hits.found.sources, ranks, scores) if rank}
+        shown.append({"id": id, "question": entry.question, "matched": hits.texts[row, place], "answer": entry.answer,
+                      "category": entry.category, "score": round(float(fused.scores[row, place]), 6),
+                      "sources": about})
+    state = "none" if not shown else "suggest"
+    if shown and confidence:
+        state = "answer" if hits.found.exact[row] >= 0 else confidence.states(hits.sure[row : row + 1])[0]
+    if state == "answer" and not first:  # what it would be the answer of is gone
+        state = "suggest"
+    sure = None if np.isnan(hits.sure[row]) or not first else round(float(hits.sure[row]), 6)
+    return {"query": query, "state": state, "confidence": sure, "hits": shown}
