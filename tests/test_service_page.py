@@ -95,7 +95,7 @@ def test_the_answer_comes_first_then_where_it_was_found(page):
     assert "匹配的问题" in hit and EXACT in hit and "向量: 第 1 名" in hit and "关键字: 第 1 名" in hit
     assert "".join(mark.text for mark in page.all("#result .hit:first-of-type mark")) == EXACT  # what both have
     assert all(word in page.one("#result").text for word in ("编码", "检索", "组织答案", "毫秒"))
-    assert "版本" in page.one("#info").text and "16 维" in page.one("#info").text and "编码器" in page.one("#info").text
+    assert "版本" in page.one("#info").text and "16 维" in page.one("#info").text and "模型 export" in page.one("#info").text
     assert page.search(f"{SUBJECTS[2]}怎么") == "state-suggest" and not page.all("#answer")
     assert page.search("zzz") == "state-none" and not page.one("#closest .hit").is_displayed()
     page.one("#closest summary").click()
@@ -106,7 +106,7 @@ def test_both_languages_say_the_same(page):
     page.search(EXACT)
     page.english()
     text = page.one("body").text
-    assert "Matched question" in text and "rank 1" in text and "Answer" in text and "encoder" in text and "version" in text
+    assert "Matched question" in text and "rank 1" in text and "Answer" in text and "model export" in text and "version" in text
     names = page.driver.execute_script("return [Object.keys(TEXTS.zh), Object.keys(TEXTS.en)]")
     assert sorted(names[0]) == sorted(names[1]) and page.driver.title == "FAQ"
     page.driver.refresh()

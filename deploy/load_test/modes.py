@@ -133,16 +133,17 @@ async def _fill(address: str, count: int, texts: Sequence[str]) -> None:
             rows = [{"question": f"{number} {next(pieces)}"[:80], "answer": f"answer {number}"}
                     for number in range(start, min(count, start + PART))]
             async with client.post("/entries/import", json={"entries": rows}) as answer:
-                if answer.status != 201:
+                if answer.status not in (201, 202):
                     raise UserError(f"an import was answered {answer.status}: {await answer.text()}")
-        until, pending = time.monotonic() + 1800, -1
-        while time.monotonic() < until:  # a rebuild may be under way; the next write would start another
+        until, seen = time.monotonic() + 3600, -1
+        while time.monotonic() < until:
             async with client.get("/info") as answer:
-                now = (await answer.json())["pending"]
-            if now == pending:
+                about = await answer.json()
+            if about["entries"] >= count and about["pending"] == seen:  # no rebuild is under way any more
                 return
-            pending = now
-            await asyncio.sleep(5)
+            seen = about["pending"]
+            await asyncio.sleep(2)
+        raise UserError(f"the index did not take in {count} entries within an hour")
 
 
 def _beside(args: Namespace, flags: list[Any], *more: Any) -> Any:

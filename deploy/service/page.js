@@ -5,18 +5,18 @@ const TEXTS = {
     category: "类别", similar: "相似问题，每行一个", save: "保存", cancel: "取消", change: "修改", remove: "删除", sure: "确定删除？",
     yes: "有帮助", no: "没帮助", thanks: "已记录", curl: "复制为 curl", copied: "已复制", matched: "匹配的问题", ms: "毫秒",
     encode: "编码", find: "检索", reply: "组织答案", rank: "第 {0} 名，{1}", searchable: "{0} 毫秒后可搜到", removed: "已删除，{0} 毫秒后搜不到",
-    "state-answer": "答案", "state-suggest": "您是不是想问", "state-none": "没有答案", cut: "低于 {0} 的 {1} 条会被去掉，留下 {2} 条", gone: "会被去掉", more: "更多",
+    "state-answer": "答案", "state-suggest": "您是不是想问", "state-none": "没有答案", cut: "低于 {0} 的 {1} 条会被去掉，留下 {2} 条", gone: "会被去掉", kept: "已保存，稍后生效", more: "更多",
     closest: "最接近的问题", shown: "共 {1} 条，显示 {0} 条",
-    info: "编码器 {0}… · {1} 维 · {2} 条 · {3} 个问题 · 版本 {4} · {5}", key: "访问密钥", failed: "出错：{0}", other: "English" },
+    info: "模型 {6}（{0}…）· {1} 维 · {2} 条 · {3} 个问题 · 版本 {4} · {5}", key: "访问密钥", failed: "出错：{0}", other: "English" },
   en: { title: "FAQ", question: "Question", method: "Method", calibrated: "as calibrated", dense: "vectors", keyword: "keywords",
     hybrid: "both", search: "Search", threshold: "Try a threshold on the cosine", entries: "Entries", filter: "Find", show: "Show", add: "Add",
     edit: "Entry", answer: "Answer", category: "Category", similar: "Similar questions, one a line", save: "Save", cancel: "Cancel",
     change: "Edit", remove: "Delete", sure: "Delete this entry?", yes: "Helpful", no: "Not helpful", thanks: "Noted",
     curl: "Copy as curl", copied: "Copied", matched: "Matched question", ms: "ms", encode: "encode", find: "search", reply: "answer",
     rank: "rank {0}, {1}", searchable: "searchable after {0} ms", removed: "gone after {0} ms", "state-answer": "Answer",
-    "state-suggest": "Did you mean", "state-none": "No answer", cut: "below {0}: {1} would go, {2} stay", gone: "would go",
+    "state-suggest": "Did you mean", "state-none": "No answer", cut: "below {0}: {1} would go, {2} stay", gone: "would go", kept: "saved, it will take effect soon",
     more: "More", closest: "The closest questions", shown: "{0} of {1} entries",
-    info: "encoder {0}… · {1} wide · {2} entries · {3} questions · version {4} · {5}", key: "Key", failed: "Failed: {0}", other: "中文" } };
+    info: "model {6} ({0}…) · {1} wide · {2} entries · {3} questions · version {4} · {5}", key: "Key", failed: "Failed: {0}", other: "中文" } };
 const at = id => document.getElementById(id);
 let language = (localStorage.getItem("language") || navigator.language).startsWith("zh") ? "zh" : "en";
 let last = null, asked = null;  // a reply and its request
@@ -119,7 +119,7 @@ async function list(after = 0) {
 
 async function info() {
   const about = await call("GET", "/info");
-  at("info").textContent = say("info", about.encoder.slice(0, 8), about.dimension, about.entries, about.questions, about.change, about.index);
+  at("info").textContent = say("info", about.encoder.slice(0, 8), about.dimension, about.entries, about.questions, about.change, about.index, about.model);
 }
 
 let editing = null;
@@ -139,7 +139,8 @@ async function remove(id) {
 }
 
 async function written(name, done) {
-  at("written").textContent = say(name, done.searchable_after_ms.toFixed(0));
+  const after = done.searchable_after_ms;  // null: it is kept, and the index has yet to take it in
+  at("written").textContent = after === null ? say("kept") : say(name, after.toFixed(0));
   await Promise.all([list(), info()]);
   at("add").focus();  // the button that opened the editor is gone from the list
 }
