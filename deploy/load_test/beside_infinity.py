@@ -1,7 +1,7 @@
 """Embeddings a second of the service beside infinity-emb's engines, with the same weights, in one run on one machine.
 
     python -m venv infinity && infinity/bin/pip install torch==2.13.0 "infinity-emb[server,torch,optimum]==0.0.78"
-    python export_model.py --params_path CHECKPOINT --output_path ours --format onnx
+    python export_model.py --params_path CHECKPOINT --output_path ours --format onnx int8
     python export_model.py --params_path CHECKPOINT --output_path theirs --format sentence-transformers
     infinity/bin/optimum-cli export onnx --model theirs --task feature-extraction theirs_onnx
     python deploy/load_test/beside_infinity.py --model_dir ours --infinity infinity/bin/infinity_emb \\
@@ -35,7 +35,7 @@ SHAPES = ((32, 1), (8, 32), (2, 256))  # users, texts a request
 def parser() -> Parser:
     """Return the command line."""
     parser = Parser(__doc__)
-    parser.add_argument("--model_dir", required=True, metavar="DIR", help="the service's export, with ONNX")
+    parser.add_argument("--model_dir", required=True, metavar="DIR", help="the service's export, with ONNX and int8")
     parser.add_argument("--infinity", required=True, metavar="PROGRAM", help="infinity_emb of its own environment")
     parser.add_argument("--sentence_dir", required=True, metavar="DIR", help="the same weights for its torch engine")
     parser.add_argument("--onnx_dir", metavar="DIR", help="the same weights for its onnx engine [left out]")

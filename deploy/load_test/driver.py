@@ -8,10 +8,11 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import aiohttp
 import numpy as np
@@ -54,19 +55,28 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def started(*flags: Any, log: str = os.devnull) -> Iterator[tuple[str, psutil.Process]]:
+def started(*flags: Any, log: str = "") -> Iterator[tuple[str, psutil.Process]]:
     """Run deploy/service/serve.py on a free port of this machine; yield its address, once it is ready, and its process.
 
-    Variables SEMINDEX_* reach it. log: the file that its log goes to. UserError where it does not start.
+    Variables SEMINDEX_* reach it. log: the file that its log goes to, "" for none to keep. UserError
+    where it does not start.
     """
-    with open(log, "ab") as errors:
-        process = subprocess.Popen([sys.executable, SERVE, "--port", "0", *map(str, flags)],
-                                   stdout=subprocess.PIPE, stderr=errors, text=True)
+    with contextlib.ExitStack() as stack:
+        log = log or stack.enter_context(tempfile.NamedTemporaryFile(suffix=".log")).name
+        errors = stack.enter_context(open(log, "ab"))
+        yield from _run(flags, log, errors)
+
+
+def _run(flags: Sequence[Any], log: str, errors: BinaryIO) -> Iterator[tuple[str, psutil.Process]]:
+    process = subprocess.Popen([sys.executable, SERVE, "--port", "0", *map(str, flags)],
+                               stdout=subprocess.PIPE, stderr=errors, text=True)
     assert process.stdout is not None
     try:
         address = process.stdout.readline().strip()
         if not address:
-            raise UserError(f"the service did not start; its log is {log}")
+            with open(log, encoding="utf-8", errors="replace") as lines:
+                said = lines.read().strip().splitlines()[-1:] or ["it says nothing"]
+            raise UserError(f"the service did not start: {said[0].removeprefix('error: ')}")
         asyncio.run(_ready(address, process))
         yield address, psutil.Process(process.pid)
     finally:

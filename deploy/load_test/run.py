@@ -48,7 +48,7 @@ def parser() -> Parser:
     parser.add_argument("--entries", type=positive_int, default=100_000, metavar="N", help="of --search_cost [100000]")
     parser.add_argument("--picture", metavar="FILE", help="where to draw the rates: .png .svg .pdf")
     parser.add_argument("--output_file", metavar="FILE", help="where to write the figures as JSON")
-    parser.add_argument("--log", default=os.devnull, metavar="FILE", help="where the service's log goes [nowhere]")
+    parser.add_argument("--log", default="", metavar="FILE", help="where the service's log goes [nowhere]")
     shown = parser.add_mutually_exclusive_group()
     for name, text in SHOW.items():
         shown.add_argument(f"--{name}", dest="mode", action="store_const", const=name, help=text)
