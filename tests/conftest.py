@@ -7,6 +7,7 @@ from pathlib import Path
 
 import forked
 import pytest
+import service
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -124,3 +125,25 @@ def unpacked(tmp_path_factory):
 def before(unpacked, tmp_path):
     """A copy of `unpacked` to write into."""
     return shutil.copytree(unpacked, tmp_path / "before", symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    """An exported encoder and a FAQ built with it."""
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "train.csv").write_text("".join(f"{s}怎么办\t{s}了找谁\n" for s in SUBJECTS), encoding="utf-8")
+    (folder / "faq.tsv").write_text("".join(f"{s}怎么办\t答{i}\t类\t{s}了找谁\n" for i, s in enumerate(SUBJECTS)), encoding="utf-8")
+    succeed("train_batch_neg.py", "--device", "cpu", "--model_name_or_path", "scratch-1x32", "--output_emb_size", "16",
+            "--train_set_file", "train.csv", "--max_steps", "5", "--save_dir", "run", cwd=folder)
+    succeed("export_model.py", "--params_path", "run/latest", "--output_path", "export", "--format", "onnx", cwd=folder)
+    succeed("build_faq.py", "--device", "cpu", "--faq_file", "faq.tsv", "--model_dir", "export", "--output_dir", "faq", cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(place, tmp_path_factory):
+    """The service of that FAQ as a process; its data are server.data."""
+    data = tmp_path_factory.mktemp("data")
+    with service.running("--faq_dir", place / "faq", "--data_dir", data, "--max_body", 100_000) as server:
+        server.data = data
+        yield server

@@ -8,10 +8,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
-from conftest import ROOT
-
-KEYS = ("question", "answer", "category", "similar")
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Server:
