@@ -69,7 +69,9 @@ def infinity(program: str, model: str, engine: str, pooling: str, log: Any) -> I
         until = time.monotonic() + 600
         while time.monotonic() < until:
             if process.poll() is not None:
-                raise UserError(f"{program} with engine {engine} ended; its log is {log.name}")
+                with open(log.name, encoding="utf-8", errors="replace") as lines:
+                    said = [line.strip() for line in lines if line.strip()][-1:]
+                raise UserError(f"{program} with engine {engine} ended: {''.join(said)}")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.2)
