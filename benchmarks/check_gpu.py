@@ -119,7 +119,8 @@ class Check:
                 if line.startswith(f"global step {max(1, self.args.steps // 4)},"):
                     process.send_signal(signal.SIGTERM)
         if not any("told to stop" in line for line in lines):
-            raise RuntimeError(f"the run could not be stopped before its end, take more --steps: {lines[-1].strip() if lines else ''}")
+            last = lines[-1].strip() if lines else "nothing was said"
+            raise RuntimeError(f"the run could not be stopped before its end, take more --steps: {last}")
         again = self.call(*self.training(name, *more, "--resume"))
         if "resumed from" not in again:
             raise RuntimeError("it did not resume")

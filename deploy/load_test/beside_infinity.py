@@ -62,14 +62,19 @@ def infinity(program: str, model: str, engine: str, pooling: str, log: Any) -> I
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [program, "v2", "--model-id", model, "--served-model-name", "m", "--engine", engine, "--device", "cpu",
-         "--host", "127.0.0.1", "--port", str(port), "--pooling-method", pooling], stdout=log, stderr=log,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"})
+        [os.path.abspath(program), "v2", "--model-id", model if engine == "torch" else ".",
+         "--served-model-name", "m", "--engine", engine, "--device", "cpu",
+         "--host", "127.0.0.1", "--port", str(port), "--pooling-method", pooling],
+        # Its onnx engine finds model.onnx by a path from the model's folder alone, and keeps what it optimised by name.
+        stdout=log, stderr=log, cwd=model, env=os.environ | {
+            "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1", "HF_HOME": log.name + ".kept"})
     try:
         until = time.monotonic() + 600
         while time.monotonic() < until:
             if process.poll() is not None:
-                raise UserError(f"{program} with engine {engine} ended; its log is {log.name}")
+                with open(log.name, encoding="utf-8", errors="replace") as lines:
+                    said = [line.strip() for line in lines if line.strip()][-1:]
+                raise UserError(f"{program} with engine {engine} ended: {''.join(said)}")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.2)
