@@ -170,8 +170,8 @@ def add_index(parser: Parser) -> None:
     """Flags of the vector index. None means not given: the index chooses, see ann_util.py."""
     group = parser.add_argument_group("index")
     group.add_argument("--index_type", choices=["auto", *ENGINES], default="auto",
-                       help="auto: exact search for small corpora, hnsw above; int8, hnsw_int8: the same in less memory "
-                            "[auto]")
+                       help="auto: exact search for small corpora, hnsw above; int8, hnsw_int8: those in less "
+                            "memory [auto]")
     # A node's links take 8 * M bytes: 8 GB for the room of a million texts at 1024, and no corpus gains beyond 100.
     group.add_argument("--hnsw_m", type=number(int, 2, 1024, "a whole number from 2 to 1024"), metavar="N",
                        help="links a node [32]")
