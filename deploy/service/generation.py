@@ -15,10 +15,12 @@ from deploy.service import live as lives
 from deploy.service import snapshots
 from deploy.service.cache import Cache
 from deploy.service.compute import Compute, FullError
+from deploy.service.snapshots import ALONE
 from deploy.service.store import Store
 from semindex.encode.text_encoder import TextEncoder
 from semindex.faq.answering import TEMPERATURE
 from semindex.faq.confidence import FEATURES, Confidence
+from semindex.search.index import IndexSettings
 from semindex.search.keyword import KeywordSettings
 from semindex.search.methods import SOURCES, Calibration, Method
 
@@ -43,7 +45,8 @@ class Model:
 @dataclass
 class Shared:
     """What generations have in common. snapshots: their directory; bound: pending questions before a rebuild; keyword:
-    settings of keyword search; owner: whether this process writes store and snapshots."""
+    settings of keyword search; owner: whether this process writes store and snapshots; index: how snapshots are built
+    and searched."""
 
     store: Store
     compute: Compute
@@ -52,6 +55,7 @@ class Shared:
     bound: int = 2000
     keyword: KeywordSettings | None = None
     owner: bool = True
+    index: IndexSettings = ALONE
 
 
 class Generation:
@@ -86,7 +90,7 @@ class Generation:
         store = self.shared.store
         empty = lives.Live.empty(self.model.fingerprint, self.model.encoder.dimension, store.identity,
                                  self.shared.keyword)
-        return snapshots.load(self.directory, empty, store.last(), LOG.warning, self.shared.owner)
+        return snapshots.load(self.directory, empty, store.last(), LOG.warning, self.shared.owner, self.shared.index)
 
     async def vectors(self, texts: Sequence[str], side: str) -> np.ndarray:
         """Return the vectors of texts, float32 [texts, dimension]; those asked for lately are not computed again.
@@ -149,7 +153,8 @@ class Generation:
         call = asyncio.to_thread if self.later else self.shared.compute.call
         try:
             frozen = await call(lambda: self.index.freeze())
-            path = await beside(lambda: snapshots.write(frozen, self.directory, self.model.fingerprint))
+            path = await beside(lambda: snapshots.write(frozen, self.directory, self.model.fingerprint,
+                                                         self.shared.index))
             snapshot = await beside(lambda: snapshots.open_snapshot(path))
             await call(lambda: self.index.adopt(snapshot, frozen))
             self.rebuilds += 1

@@ -3,6 +3,7 @@
 import argparse
 import functools
 import os
+from dataclasses import replace
 from typing import Any
 
 from deploy.service.activation import Activation, Kept, Record
@@ -12,11 +13,13 @@ from deploy.service.forwarding import Writer
 from deploy.service.generation import Model
 from deploy.service.guard import Limits
 from deploy.service.serving import Service
+from deploy.service.snapshots import ALONE
 from deploy.service.workers import Worker
 from semindex import runtime
 from semindex.encode.exported import Predictor, exported_fingerprint
 from semindex.errors import UserError
 from semindex.faq.asking import open_faq
+from semindex.search.index import IndexSettings
 from semindex.search.methods import Calibration
 from semindex.text.tables import read_labelled
 
@@ -62,6 +65,12 @@ def _live(args: argparse.Namespace, model: Model, calibration: Calibration | Non
     return kept or Kept(model.fingerprint, Record(model.path, model.fingerprint)), model, calibration
 
 
+def index_settings(args: argparse.Namespace) -> IndexSettings:
+    """Return how snapshots are built and searched: by one thread, where no flag says otherwise."""
+    found = IndexSettings.from_flags(args)
+    return replace(found, threads=found.threads or ALONE.threads)
+
+
 def build(args: argparse.Namespace, worker: Worker | None) -> tuple[Service, Any]:
     """Return the service and its application; UserError where something is not there or does not fit."""
     faq = calibration = None
@@ -79,7 +88,7 @@ def build(args: argparse.Namespace, worker: Worker | None) -> tuple[Service, Any
     dev: tuple[list[str], list[str]] = read_labelled(args.dev_file, False) if args.dev_file else ([], [])
     service = Service(args.data_dir, model, calibration, args.rebuild_after, Cache(args.cache_size, args.cache_seconds),
                       args.max_waiting, args.timeout, faq.keyword.settings if faq else None,
-                      owner=worker is None or worker.number == 0)
+                      worker is None or worker.number == 0, index_settings(args))
     service.log_texts = args.log_texts
     models = args.models_dir or os.path.dirname(path)
     activation = Activation(service, kept, opener, models, dev, args.precision)

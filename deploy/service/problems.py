@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from deploy.service.compute import FullError
 from deploy.service.store import ConflictError, UnknownError
+from semindex.errors import UserError
 
 LOG = logging.getLogger("semindex.service")
 
@@ -49,6 +50,11 @@ def install(app: FastAPI, seconds: float) -> None:
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> JSONResponse:
         return problem(error.status_code, str(error.detail), **(error.headers or {}))
+
+    @app.exception_handler(UserError)
+    async def lacking(_: Request, error: UserError) -> JSONResponse:
+        LOG.error("%s", error)  # a Milvus that does not answer, say
+        return problem(503, "what the search needs is not there now; the log tells what", **{"Retry-After": "1"})
 
     @app.exception_handler(sqlite3.OperationalError)
     async def disk(_: Request, error: sqlite3.OperationalError) -> JSONResponse:

@@ -14,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # In a clone the library is two directories up; where the wheel is installed, that one is taken.
 sys.path.append(os.path.join(HERE, "..", ".."))
 from deploy.service.workers import Supervisor, Worker, address, listening  # noqa: E402
+from semindex import flags  # noqa: E402
 from semindex.cli import Parser, fraction, natural, nonnegative, number, positive_float, positive_int, run  # noqa: E402
 
 PORT = number(int, 0, 65_535, "a whole number from 0 to 65535")
@@ -56,6 +57,7 @@ def parser() -> Parser:
     parser.add_argument("--workers", type=positive_int, default=1, metavar="N",
                         help="processes behind the port; more than one imply --supervise [1]")
     parser.add_argument("--supervise", action="store_true", help="start the service again whenever it dies")
+    flags.add_index(parser)
     group = parser.add_argument_group("new encoders")
     group.add_argument("--dev_file", metavar="FILE",
                        help="question<TAB>question of the FAQ: what a new encoder is compared and calibrated on")

@@ -13,9 +13,11 @@ from deploy.service import replies
 from deploy.service.cache import Cache
 from deploy.service.compute import Compute
 from deploy.service.generation import Generation, Model, Shared
+from deploy.service.snapshots import ALONE
 from deploy.service.store import Change, Store
 from semindex.faq.answering import SUGGESTIONS
 from semindex.faq.entries import Entry
+from semindex.search.index import IndexSettings
 from semindex.search.keyword import KeywordSettings
 from semindex.search.methods import Calibration, Method
 
@@ -26,14 +28,16 @@ WARM = ("预热", "warm up " * 8, "预热" * 30)  # short and long: what runs fi
 
 class Service:
     """Everything behind the endpoints. bound: pending questions before a rebuild; owner: whether this process writes,
-    of several that serve one directory; most, seconds: texts that may wait, and how long."""
+    of several that serve one directory; most, seconds: texts that may wait, and how long; index: see Shared."""
 
     def __init__(self, directory: str, model: Model, calibration: Calibration | None = None, bound: int = 2000,
                  cache: Cache | None = None, most: int = 4096, seconds: float = 10.0,
-                 keyword: KeywordSettings | None = None, owner: bool = True) -> None:
+                 keyword: KeywordSettings | None = None, owner: bool = True,
+                 index: IndexSettings = ALONE) -> None:
         self.directory, self.owner = directory, owner
         self.shared = Shared(Store(os.path.join(directory, "entries.sqlite")), Compute(most, seconds),
-                             cache or Cache(10_000, 3600), os.path.join(directory, "snapshots"), bound, keyword, owner)
+                             cache or Cache(10_000, 3600), os.path.join(directory, "snapshots"), bound, keyword, owner,
+                             index)
         self.generation = Generation(model, self.shared, calibration)
         self.ready = False
         self.rebuilds = 0

@@ -19,12 +19,12 @@ from semindex.text.same_text import plain
 META, FORMAT, KEPT = "snapshot.json", 1, 2
 FIELDS = {"format": whole(1, 2**31), "number": whole(0, 2**62), "encoder": text(), "store": text(), "kind": text(),
           "dimension": whole(1, 65_536), "count": whole(0, 2**40), "next": whole(0, 2**62)}
+ALONE = IndexSettings(threads=1)  # of a build: the searches beside it have the other threads
 
 
 def write(frozen: Frozen, directory: str, encoder: str, settings: IndexSettings | None = None) -> str:
     """Write a snapshot of a moment below a directory; return its path. Older ones but KEPT are removed."""
-    # one thread: the searches beside it have the others
-    vectors, settings = frozen.vectors(), settings or IndexSettings(threads=1)
+    vectors, settings = frozen.vectors(), settings or ALONE
     index = engine(choose(settings, len(vectors))).build(vectors, settings, frozen.ids)
     path = os.path.join(directory, f"{frozen.number:016d}")
     with atomic_directory(path, "snapshot") as partial:
@@ -54,13 +54,14 @@ def names(directory: str) -> list[str]:
     return sorted((name for name in there if name.isdigit() and len(name) == 16), reverse=True)
 
 
-def load(directory: str, empty: Live, last: int, warn: Callable[[str], None], owner: bool = True) -> Live:
+def load(directory: str, empty: Live, last: int, warn: Callable[[str], None], owner: bool = True,
+         settings: IndexSettings | None = None) -> Live:
     """Return the newest snapshot below a directory that is whole and of the encoder and store of `empty`, else that.
 
     last: the number of the store's last change. A snapshot of later ones is removed: the store was put back to an
     earlier moment, and other changes get its numbers. owner: whether this process writes them; another one removes
-    none, its last change may be of a moment ago. One that is damaged or of another encoder or store is told by
-    warn and passed over: the truth is in the store.
+    none, its last change may be of a moment ago. settings: how to search. A snapshot that is damaged or of another
+    encoder or store is told by warn and passed over: the truth is in the store.
     """
     for name in names(directory):
         path = os.path.join(directory, name)
@@ -70,13 +71,13 @@ def load(directory: str, empty: Live, last: int, warn: Callable[[str], None], ow
             if int(name) > last:
                 shutil.rmtree(path)
                 raise UserError("removed, it is newer than the store")
-            return _open(path, empty)
+            return _open(path, empty, settings)
         except (UserError, OSError, ValueError) as error:
             warn(f"{path}: passed over ({error})")
     return empty
 
 
-def _open(path: str, empty: Live) -> Live:
+def _open(path: str, empty: Live, settings: IndexSettings | None) -> Live:
     if manifest.check(path, "snapshot") is None:
         raise UserError("no manifest")
     meta = read_fields(os.path.join(path, META), FIELDS, others=True, newest=FORMAT)
@@ -89,6 +90,7 @@ def _open(path: str, empty: Live) -> Live:
         raise UserError("of other keyword settings")
     live = Live.empty(empty.encoder, empty.snapshot.dimension, empty.store)
     live.snapshot = engine(meta["kind"]).load(path, meta)
+    live.snapshot.use(settings)
     rows = os.path.join(path, "rows")
     ids, owners = (np.load(os.path.join(rows, f"{name}.npy"), allow_pickle=False) for name in ("ids", "owners"))
     with open(os.path.join(path, "rows", "texts.json"), encoding="utf-8") as file:
