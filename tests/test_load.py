@@ -58,6 +58,6 @@ def test_only_this_machine_is_put_under_load(tmp_path):
 @pytest.mark.skipif(find_spec("locust") is None, reason="locust is not installed: bash scripts/setup.sh --test")
 def test_locust_finds_no_failure(server, place):
     done = subprocess.run([sys.executable, "-m", "locust", "-f", str(ROOT / "deploy/load_test/locustfile.py"), "--host", server.address,
-                           "--headless", "--users", "4", "--spawn-rate", "4", "--run-time", "2s", "--only-summary"],
+                           "--headless", "--users", "8", "--spawn-rate", "8", "--run-time", "4s", "--stop-timeout", "60", "--only-summary"],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "/search" in done.stderr + done.stdout, done.stdout + done.stderr

@@ -3,7 +3,8 @@
     python -m venv infinity && infinity/bin/pip install torch==2.13.0 "infinity-emb[server,torch,optimum]==0.0.78"
     python export_model.py --params_path CHECKPOINT --output_path ours --format onnx int8
     python export_model.py --params_path CHECKPOINT --output_path theirs --format sentence-transformers
-    infinity/bin/optimum-cli export onnx --model theirs --task feature-extraction theirs_onnx
+    infinity/bin/optimum-cli export onnx --library transformers --model theirs \\
+        --task feature-extraction theirs_onnx
     python deploy/load_test/beside_infinity.py --model_dir ours --infinity infinity/bin/infinity_emb \\
         --sentence_dir theirs --onnx_dir theirs_onnx
 

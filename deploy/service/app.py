@@ -61,7 +61,8 @@ def create(service: Service, first: Sequence[Entry] = (), limits: Limits | None 
         task.cancel()
         await asyncio.to_thread(service.stop, grace)
 
-    app = FastAPI(title="semindex", version="1", lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="semindex", version="1", lifespan=lifespan, docs_url="/docs", redoc_url=None,
+                  responses=problems.RESPONSES)
     metrics = Metrics(service)
     problems.install(app, limits.seconds)
 

@@ -2,11 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+)
 
 from semindex.faq.entries import Entry
 
 MOST_TEXTS, LONGEST = 1024, 8192  # of a request; characters of a text
+MOST_TOKENS, LONGEST_TOKEN = 512, 64  # of a text that comes as tokens; characters of one
+SAID = r"[^\s\x1c-\x1f\x85]"  # more than what split() takes for white space, in the words of a schema
 
 
 def _said(text: str) -> str:
@@ -16,10 +26,17 @@ def _said(text: str) -> str:
     return text
 
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST, strip_whitespace=True, pattern=r"\S"),
+def _number(value: Any) -> Any:
+    """Return a value that is a number in JSON; true and "3" are none."""
+    if isinstance(value, (bool, str)):
+        raise ValueError("is no number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST, strip_whitespace=True, pattern=SAID),
                  AfterValidator(_said)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
-TEXTS: TypeAdapter[list[str]] = TypeAdapter(Texts)
 
 
 class Body(BaseModel):
@@ -32,7 +49,7 @@ class Search(Body):
     """What /search takes: one query or several."""
 
     query: Text | Texts
-    top: int = Field(3, ge=1, le=100)
+    top: Whole = Field(3, ge=1, le=100)
     method: Literal["dense", "keyword", "hybrid"] | None = None
 
 
@@ -49,7 +66,7 @@ class EntryBody(Body):
     """An entry of the FAQ."""
 
     question: Text
-    answer: Annotated[str, StringConstraints(min_length=1, max_length=65_536, pattern=r"\S"), AfterValidator(_said)]
+    answer: Annotated[str, StringConstraints(min_length=1, max_length=65_536, pattern=SAID), AfterValidator(_said)]
     category: Annotated[str, StringConstraints(max_length=LONGEST)] = ""
     similar: Annotated[list[Text], Field(max_length=MOST_TEXTS)] = []
 
@@ -70,7 +87,7 @@ class Feedback(Body):
 
     query: Text
     question: Text
-    label: Literal[0, 1]
+    label: Whole = Field(ge=0, le=1)
 
 
 class Embeddings(BaseModel):
@@ -79,21 +96,37 @@ class Embeddings(BaseModel):
     input: Text | Texts
     model: str = ""
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1, le=65_536)
+    dimensions: Annotated[Whole, Field(ge=1, le=65_536)] | None = None
     user: str | None = None
     input_type: Literal["query", "passage"] = "query"  # which prompt an encoder that has two puts before a text
+
+
+Token = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TOKEN, pattern=SAID), AfterValidator(_said)]
+Tokens = Annotated[list[Token], Field(min_length=1, max_length=MOST_TOKENS)]
 
 
 class Bert(Body):
     """What bert-as-service takes."""
 
     id: Any = None
-    texts: Annotated[list[Any], Field(min_length=1, max_length=MOST_TEXTS)]
-    is_tokenized: bool = False
+    texts: Annotated[list[Text | Tokens], Field(min_length=1, max_length=MOST_TEXTS)]
+    is_tokenized: StrictBool = False
+
+
+_TEXT = {"type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": SAID}
+_TOKENS = {"type": "array", "minItems": 1, "maxItems": MOST_TOKENS,
+           "items": {"type": "string", "minLength": 1, "maxLength": LONGEST_TOKEN, "pattern": SAID}}
+# What /encode reads from a body of either form, for the OpenAPI page.
+BERT: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": [
+    {"type": "object", "required": ["texts"], "additionalProperties": False, "properties": {
+        "id": {}, "is_tokenized": {"const": tokenized},
+        "texts": {"type": "array", "minItems": 1, "maxItems": MOST_TEXTS, "items": items}}}
+    | ({"required": ["texts", "is_tokenized"]} if tokenized else {})
+    for tokenized, items in ((False, _TEXT), (True, _TOKENS))]}}}}}
 
 
 class Activate(Body):
     """What /admin/activate takes: the name of an export beside the live one's."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=255)]
-    force: bool = False
+    force: StrictBool = False

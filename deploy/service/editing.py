@@ -16,6 +16,20 @@ from deploy.service.store import UnknownError
 from semindex.faq.entries import Entry
 
 Change = Callable[[], Any]
+
+
+class JsonLines(PlainTextResponse):
+    """Objects, one a line."""
+
+    media_type = "application/x-ndjson"
+
+
+class Table(PlainTextResponse):
+    """Lines with tabs."""
+
+    media_type = "text/tab-separated-values"
+
+
 LATER: dict[int | str, dict[str, Any]] = {
     202: {"description": "It is on the disk, and will be searchable once the index has taken it in."}}
 
@@ -54,24 +68,24 @@ def routes(service: Service, reader: Any, writer: Any, seconds: float) -> APIRou
         changes, about = await written(answer, lambda: service.store.add([one.entry() for one in body.entries]))
         return {"ids": [change.id for change in changes]} | about
 
-    @app.get("/entries/export", dependencies=[reader])
+    @app.get("/entries/export", dependencies=[reader], response_class=JsonLines)
     async def export() -> Response:
         """All entries as JSON lines, as build_faq.py reads them."""
         rows = await asyncio.to_thread(lambda: "".join(entry.as_json() for _, entry in service.store.some(limit=2**62)))
-        return PlainTextResponse(rows, media_type="application/x-ndjson")
+        return JsonLines(rows)
 
-    @app.get("/entries/{id}", dependencies=[reader])
+    @app.get("/entries/{id:int}", dependencies=[reader])
     async def entry(id: int) -> dict[str, Any]:
         """One entry."""
         return _shown(id, await asyncio.to_thread(service.store.get, _id(id)))
 
-    @app.put("/entries/{id}", dependencies=[writer], responses=LATER)
+    @app.put("/entries/{id:int}", dependencies=[writer], responses=LATER)
     async def change(id: int, body: EntryBody, answer: Response) -> dict[str, Any]:
         """Put an entry in the place of one."""
         _, about = await written(answer, lambda: service.store.change(_id(id), body.entry()))
         return {"id": id} | about
 
-    @app.delete("/entries/{id}", dependencies=[writer], responses=LATER)
+    @app.delete("/entries/{id:int}", dependencies=[writer], responses=LATER)
     async def remove(id: int, answer: Response) -> dict[str, Any]:
         """Remove an entry."""
         _, about = await written(answer, lambda: service.store.remove(_id(id)))
@@ -83,12 +97,12 @@ def routes(service: Service, reader: Any, writer: Any, seconds: float) -> APIRou
         number = await asyncio.to_thread(service.store.add_feedback, time.time(), body.query, body.question, body.label)
         return {"id": number}
 
-    @app.get("/feedback/export", dependencies=[writer], response_class=PlainTextResponse)
+    @app.get("/feedback/export", dependencies=[writer], response_class=Table)
     async def thumbs(form: Literal["labelled", "pairs"] = "labelled") -> Response:
         """Thumbs as lines. labelled: text, text, label, as train_labelled.py reads them; pairs: text, positive, of
         thumbs up alone, as train_batch_neg.py does."""
         rows = await asyncio.to_thread(lambda: "".join(_line(form, *row) for row in service.store.feedback()))
-        return PlainTextResponse(rows, media_type="text/tab-separated-values; charset=utf-8")
+        return Table(rows)
 
     return app
 

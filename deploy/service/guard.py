@@ -1,6 +1,7 @@
 """What stands before the application: sizes, times, who is refused while it starts, counts and log lines. Pure ASGI."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -59,6 +60,7 @@ class Guard:
         try:
             refused = self._refused(scope)
             if refused:
+                await _drain(receive)
                 await refused(scope, receive, sending)
             else:
                 await self.app(scope, self._receiving(receive, began), sending)
@@ -104,6 +106,16 @@ class Guard:
         if LOG.isEnabledFor(logging.INFO) and path not in ALWAYS:
             LOG.info("request", extra={"fields": {"method": method, "path": path, "status": status,
                                                   "milliseconds": round(1000 * seconds, 3)}})
+
+
+async def _drain(receive: Receive) -> None:
+    """Read what a refused client still sends, for a moment: it would see its connection closed, and not the answer."""
+    async def read() -> None:
+        while (await receive()).get("more_body", False):
+            pass
+
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(read(), 1.0)
 
 
 def hasty(protocol: Any, seconds: float) -> Any:

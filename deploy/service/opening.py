@@ -24,12 +24,12 @@ from semindex.search.methods import Calibration
 from semindex.text.tables import read_labelled
 
 
-def open_model(path: str, engine: str, threads: int, trust: bool) -> Model:
-    """Return the encoder of an export. engine: auto is onnx where the export has it."""
+def open_model(path: str, engine: str, threads: int, trust: bool, batch_size: int | None = None) -> Model:
+    """Return the encoder of an export. engine: auto is onnx where the export has it; batch_size: None for the usual."""
     if engine == "auto":
         engine = "onnx" if os.path.isfile(os.path.join(path, "model.onnx")) else "static"
     encoder = Predictor(path, "cpu", "paddle" if engine == "static" else "onnx", "int8" if engine == "int8" else "fp32",
-                        threads, None, None, trust)
+                        threads, None, batch_size, trust)
     return Model(encoder, exported_fingerprint(path) + " int8" * (engine == "int8"), path)
 
 
@@ -79,7 +79,8 @@ def build(args: argparse.Namespace, worker: Worker | None) -> tuple[Service, Any
     elif args.calibration:
         raise UserError("--calibration needs --faq_dir, the FAQ that it was made for")
     path = _model_dir(args, faq)
-    opener = functools.partial(open_model, engine=args.engine, threads=args.cpu_threads, trust=args.trust_files)
+    opener = functools.partial(open_model, engine=args.engine, threads=args.cpu_threads, trust=args.trust_files,
+                               batch_size=args.batch_size)
     model = opener(path)
     if calibration and faq and model.fingerprint != faq.encoder["fingerprint"]:
         runtime.warn(f"the calibration was made with another encoder than {path}; it is left out")

@@ -3,17 +3,38 @@
 import asyncio
 import logging
 import sqlite3
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from deploy.service.compute import FullError
 from deploy.service.store import ConflictError, UnknownError
 from semindex.errors import UserError
 
 LOG = logging.getLogger("semindex.service")
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
+TOLD = {400: "The body cannot be read.", 401: "A key is missing or wrong.", 404: "There is no such entry.",
+        405: "Another method is meant.", 408: "The body did not come in time.",
+        409: "It does not fit what is there.", 413: "The body is too large.", 422: "A field is wrong.",
+        429: "Too much waits; come again after Retry-After seconds.", 500: "A fault of the service.",
+        503: "It is starting, or did not answer in time.", 507: "The disk is full."}
+
+
+class Problem(BaseModel):
+    """An error as every endpoint gives it."""
+
+    error: str
+    status: int
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/json": {"schema": Problem.model_json_schema()}}}
+    for status, text in TOLD.items()}
 
 
 def problem(status: int, text: str, **headers: str) -> JSONResponse:
@@ -48,8 +69,13 @@ def install(app: FastAPI, seconds: float) -> None:
         return problem(422, f"{where}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
-    async def plain(_: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail), **(error.headers or {}))
+    async def plain(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # of every route of the path, not of the first alone
+            scope = {name: request.scope[name] for name in ("type", "path", "headers")} | {"root_path": ""}
+            headers["Allow"] = ", ".join(method for method in METHODS if any(
+                route.matches(scope | {"method": method})[0] == Match.FULL for route in app.routes))
+        return problem(error.status_code, str(error.detail), **headers)
 
     @app.exception_handler(UserError)
     async def lacking(_: Request, error: UserError) -> JSONResponse:

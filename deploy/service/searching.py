@@ -10,8 +10,9 @@ from urllib.parse import parse_qs
 import numpy as np
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
+from pydantic import ValidationError
 
-from deploy.service.bodies import LONGEST, MOST_TEXTS, TEXTS, Bert, Embeddings, Pairs, Search
+from deploy.service.bodies import BERT, LONGEST, MOST_TEXTS, Bert, Embeddings, Pairs, Search
 from deploy.service.problems import problem
 from deploy.service.serving import Service
 
@@ -34,7 +35,7 @@ def routes(service: Service, reader: Any, timely: Callable[..., Awaitable[Any]])
         vectors = await timely(request, service.vectors(flat, "query"))
         return {"cosines": [round(float(value), 6) for value in await asyncio.to_thread(_cosines, vectors)]}
 
-    @app.post("/encode")
+    @app.post("/encode", openapi_extra=BERT)
     async def encode(request: Request) -> Response:
         """Vectors as bert-as-service answers: JSON or a form of id, texts, is_tokenized."""
         asked = await _bert_request(request)
@@ -102,18 +103,22 @@ async def _bert_request(request: Request) -> dict[str, Any] | Response:
     try:
         if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             form = parse_qs(raw.decode("utf-8"), keep_blank_values=True, max_num_fields=MOST_TEXTS + 8)
-            content: Any = {"texts": form.get("texts", []), "is_tokenized": form.get("is_tokenized", ["false"])[-1]}
+            tokenized = form.get("is_tokenized", ["false"])[-1].lower() in ("true", "1")
+            texts = form.get("texts", [])
+            content: Any = {"texts": [text.split() for text in texts] if tokenized else texts,
+                            "is_tokenized": tokenized}
             content |= {"id": form["id"][-1]} if "id" in form else {}
         else:
             content = json.loads(raw)
         body = Bert.model_validate(content)
         json.dumps(body.id, ensure_ascii=False, allow_nan=False).encode()  # it goes back as it came
+    except ValidationError as error:
+        first = error.errors()[0]
+        return problem(422, f"{'.'.join(map(str, first['loc'][:2]))}: {first['msg']}")
     except (ValueError, RecursionError) as error:
         text = str(error).splitlines()[0]
         return problem(422 if raw else 400, f"no request of bert-as-service: {text}")
-    texts = [" ".join(map(str, text)) if body.is_tokenized and isinstance(text, list) else text for text in body.texts]
-    try:
-        return {"id": body.id, "texts": TEXTS.validate_python(texts)}
-    except ValueError:
-        return problem(422, f"texts: each must be a text of 1 to {LONGEST} characters"
-                            + (", or a list of tokens" if body.is_tokenized else ""))
+    if any(isinstance(text, list) != body.is_tokenized for text in body.texts):
+        return problem(422, f"texts: each must be a text of 1 to {LONGEST} characters, or with is_tokenized a list of "
+                            "tokens")
+    return {"id": body.id, "texts": [" ".join(text) if isinstance(text, list) else text for text in body.texts]}

@@ -36,6 +36,8 @@ def parser() -> Parser:
     parser.add_argument("--engine", choices=["auto", "static", "onnx", "int8"], default="auto",
                         help="auto: onnx where the export has it [auto]")
     parser.add_argument("--cpu_threads", type=positive_int, metavar="N", help="of a worker [its share of all cores]")
+    parser.add_argument("--batch_size", type=positive_int, metavar="N",
+                        help="texts encoded at once [as many as a budget of tokens holds]")
     parser.add_argument("--rebuild_after", type=positive_int, default=2000, metavar="N",
                         help="questions that came or went before the index is built anew, beside the searches [2000]")
     parser.add_argument("--cache_size", type=natural, default=10_000, metavar="N",
