@@ -95,8 +95,8 @@ class Compute:
         loop = asyncio.get_running_loop()
         work = Texts(list(texts), encoder, loop.create_future(), loop)
         with self._wake:
-            self._waiting += len(texts)
             (self._later if later else self._texts).append(work)
+            self._waiting += len(texts)  # after it: who reads this number finds them there
             self._wake.notify()
         return await work.future
 

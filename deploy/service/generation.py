@@ -55,7 +55,7 @@ class Shared:
     bound: int = 2000
     keyword: KeywordSettings | None = None
     owner: bool = True
-    index: IndexSettings = ALONE
+    index: IndexSettings = field(default_factory=lambda: ALONE)
 
 
 class Generation:
