@@ -103,7 +103,7 @@ def test_the_work_of_a_client_that_left_is_dropped(tmp_path, path):
         until(lambda: service.ready)
         gate.clear()
         stays, leaves = ask("a"), None
-        until(lambda: service.compute.waiting == 1)
+        until(lambda: service.compute.waiting == 1 and not service.compute._texts)  # it is being encoded
         leaves = ask("b", "c")
         until(lambda: service.compute.waiting == 3)
         leaves.close()
