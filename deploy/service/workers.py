@@ -19,6 +19,7 @@ from typing import Any
 VARIABLE = "SEMINDEX_AS_WORKER"  # of a child: its number, two descriptors, the port of worker 0
 PAUSE, LONGEST, STEADY = 0.2, 10.0, 30.0  # seconds before a restart, doubled up to; after so many it counts as healthy
 WRONG = 2  # the status of flags or files that are wrong: a restart changes nothing
+MOST = 5  # starts in a row that end by themselves with another status
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Supervisor:
         for one in self.own:
             one.listen(2048)
         self.children: list[subprocess.Popen[Any] | None] = [None] * count
-        self.began, self.pause, self.due = [0.0] * count, [0.0] * count, [0.0] * count
+        self.began, self.pause, self.due, self.failed = [0.0] * count, [0.0] * count, [0.0] * count, [0] * count
         self.stopped = 0
 
     def _start(self, number: int) -> None:
@@ -92,10 +93,10 @@ class Supervisor:
                 if child is None and time.monotonic() >= self.due[number]:
                     self._start(number)
                 elif child is not None and (status := child.poll()) is not None:
-                    if status == WRONG and time.monotonic() - self.began[number] < STEADY:
-                        self._end()
-                        return WRONG
                     self._lost(number, status)
+                    if self.failed[number] == MOST or status == WRONG and self.failed[number]:
+                        self._end()
+                        return status
             time.sleep(0.05)
         return self._end()
 
@@ -103,8 +104,9 @@ class Supervisor:
         now = time.monotonic()
         steady = now - self.began[number] > STEADY
         self.pause[number] = 0.0 if steady else min(LONGEST, max(PAUSE, 2 * self.pause[number]))
+        self.failed[number] = self.failed[number] + 1 if status > 0 and not steady else 0  # below 0: it was killed
         self.children[number], self.due[number] = None, now + self.pause[number]
-        print(f"worker {number} ended with {status}; started again in {self.pause[number]:g} s", file=sys.stderr)
+        print(f"worker {number} ended with {status}; the next start in {self.pause[number]:g} s", file=sys.stderr)
 
     def _stop(self, number: int, _: object) -> None:
         self.stopped = self.stopped or number
