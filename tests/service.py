@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,11 +18,12 @@ class Server:
     """deploy/service/serve.py on a free port; .ask(method, path, body) returns (status, content, headers)."""
 
     def __init__(self, *flags, env=None):
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115, a pipe that nobody reads would fill
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "deploy" / "service" / "serve.py"), "--port", "0", "--cpu_threads", "1", *map(str, flags)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}))
+            stdout=subprocess.PIPE, stderr=self.log, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}))
         self.address = self.process.stdout.readline().strip()
-        assert self.address.startswith("http://"), self.process.communicate()[1]
+        assert self.address.startswith("http://"), self.logged()
 
     def ask(self, method, path, body=None, headers=None, raw=None):
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
@@ -35,7 +37,7 @@ class Server:
 
     def ready(self):
         while True:  # bounded by the test's own timeout
-            assert self.process.poll() is None, self.process.stderr.read()
+            assert self.process.poll() is None, self.logged()
             with contextlib.suppress(OSError):
                 if self.ask("GET", "/ready")[0] == 200:
                     return self
@@ -43,11 +45,15 @@ class Server:
 
     def kill(self):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
 
     def stop(self):
         self.process.terminate()
-        return self.process.wait(60), self.process.stderr.read()
+        return self.process.wait(60), self.logged()
+
+    def logged(self):
+        """What it has written to standard error."""
+        return os.pread(self.log.fileno(), 1 << 30, 0).decode()
 
 
 def _content(raw):

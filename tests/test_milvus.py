@@ -251,7 +251,8 @@ def test_what_a_directory_tells_is_checked(named, tmp_path):
 
 def test_a_service_keeps_its_snapshots_in_milvus(named, tmp_path):
     """What serve.py does beside its searches: each snapshot is a collection of its own, the last but one stays."""
-    from deploy.service.live import Frozen, open_snapshot, rebuild
+    from deploy.service.live import Frozen
+    from deploy.service.snapshots import open_snapshot, write
     from semindex.search.keyword import KeywordSettings
 
     vectors, paths = unit(30), []
@@ -259,7 +260,7 @@ def test_a_service_keeps_its_snapshots_in_milvus(named, tmp_path):
         ids = np.arange(number, 30)
         frozen = Frozen("store", number, 30, KeywordSettings(), ids, ids, [TEXTS[i] for i in ids],
                         lambda ids=ids: vectors[ids])
-        paths.append(rebuild(frozen, str(tmp_path), "encoder", named))
+        paths.append(write(frozen, str(tmp_path), "encoder", named))
         for place, path in enumerate(paths[-2:]):
             found = open_snapshot(path).search(vectors[5:9], 3)[0]
             assert found[:, 0].tolist() == [5, 6, 7, 8], (number, place)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import time
@@ -33,7 +34,10 @@ def exports(tmp_path_factory):
 
 def addresses(server, count):
     """The workers' own addresses, told before anything else."""
-    return [server.process.stderr.readline().split(": ")[1].strip() for _ in range(count)]
+    while len(lines := re.findall(r"worker \d: (http\S+)\n", server.logged())) < count:
+        assert server.process.poll() is None, server.logged()
+        time.sleep(0.02)
+    return lines
 
 
 def ask(address, method, path, body=None):

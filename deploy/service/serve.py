@@ -4,9 +4,12 @@ Every flag is a variable too: SEMINDEX_ and its name in capitals, SEMINDEX_PORT=
 """
 
 import argparse
+import contextlib
 import json
 import logging
+import logging.handlers
 import os
+import queue
 import signal
 import sys
 
@@ -104,6 +107,27 @@ class JsonLines(logging.Formatter):
         return json.dumps(row, ensure_ascii=False)
 
 
+class Waiting(logging.handlers.QueueHandler):
+    """Hands records to a thread that writes them: who reads the log slowly holds no request up, and loses lines."""
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Queue a record, unless too many wait."""
+        with contextlib.suppress(queue.Full):
+            self.queue.put_nowait(record)
+
+
+def start_log() -> logging.handlers.QueueListener:
+    """Have every logger write JSON lines to standard error; return what is stopped at the end."""
+    writer = logging.StreamHandler(sys.stderr)
+    writer.setFormatter(JsonLines())
+    waiting = Waiting(queue.Queue(10_000))
+    logging.basicConfig(level=logging.INFO, handlers=[waiting], force=True)  # paddle's libraries have set up their own
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    listener = logging.handlers.QueueListener(waiting.queue, writer)
+    listener.start()
+    return listener
+
+
 def main() -> None:
     """Open, listen, serve until told to stop."""
     args, worker = parser().parse_args(), Worker.from_environment()
@@ -120,9 +144,7 @@ def main() -> None:
 
     from deploy.service.guard import hasty
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)  # paddle's libraries have set up their own
-    logging.getLogger().handlers[0].setFormatter(JsonLines())
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log = start_log()
     sockets = worker.sockets() if worker else [listening(args.host, args.port)]
     if not worker:
         print(address(sockets[0], args.host), flush=True)
@@ -132,6 +154,7 @@ def main() -> None:
     try:
         server.run(sockets=sockets)
     finally:
+        log.stop()
         if service.rebuilding:  # a snapshot that is half written is nobody's; its thread would hold up the end
             sys.stderr.flush()
             os._exit(128 + signal.SIGTERM)
