@@ -121,6 +121,7 @@ def start_log() -> logging.handlers.QueueListener:
     writer = logging.StreamHandler(sys.stderr)
     writer.setFormatter(JsonLines())
     waiting = Waiting(queue.Queue(10_000))
+    waiting.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[waiting], force=True)  # paddle's libraries have set up their own
     logging.getLogger("httpx").setLevel(logging.WARNING)
     listener = logging.handlers.QueueListener(waiting.queue, writer)
