@@ -44,7 +44,8 @@ class Worker:
 
 def listening(host: str, port: int) -> socket.socket:
     """Return a socket that is bound."""
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # The protocol is named: asyncio turns off Nagle's algorithm where it is, which else costs 40 ms a request.
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     found.bind((host, port))
     return found
