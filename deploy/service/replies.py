@@ -35,10 +35,12 @@ def search(live: Live, queries: Sequence[str], vectors: np.ndarray | None, metho
     return Hits(found, sure, texts)
 
 
-def replies(hits: Hits, queries: Sequence[str], store: Store, confidence: Confidence | None) -> list[dict[str, Any]]:
-    """Return a reply to each query."""
-    entries = store.several(np.unique(hits.found.fused.ids[hits.found.fused.ids >= 0]).tolist())
-    return [_reply(hits, row, query, entries, confidence) for row, query in enumerate(queries)]
+def replies(hits: Hits, queries: Sequence[str], store: Store, confidence: Confidence | None,
+            start: int = 0) -> list[dict[str, Any]]:
+    """Return a reply to each query. start: the row of the first one among what was searched together."""
+    ids = hits.found.fused.ids[start : start + len(queries)]
+    entries = store.several(np.unique(ids[ids >= 0]).tolist())
+    return [_reply(hits, row, query, entries, confidence) for row, query in enumerate(queries, start)]
 
 
 def _reply(hits: Hits, row: int, query: str, entries: dict[int, Any], confidence: Confidence | None) -> dict[str, Any]:

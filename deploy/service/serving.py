@@ -12,6 +12,7 @@ import numpy as np
 from deploy.service import replies
 from deploy.service.cache import Cache
 from deploy.service.compute import Compute
+from deploy.service.gathering import Gathering
 from deploy.service.generation import Generation, Model, Shared
 from deploy.service.snapshots import ALONE
 from deploy.service.store import Change, Store
@@ -42,6 +43,7 @@ class Service:
         self.ready = False
         self.rebuilds = 0
         self.log_texts = False
+        self._gathering = Gathering(self.shared.compute)
         self._applying = asyncio.Lock()
         self._tasks = set[asyncio.Task[Any]]()
         self._changed = asyncio.Event()
@@ -178,10 +180,19 @@ class Service:
         lone = chosen.name == "keyword" and not confidence  # which asks no encoder
         vectors = None if lone else await live.vectors(queries, "query")
         encoded = time.perf_counter()
-        hits = await self.compute.call(lambda: replies.search(live.index, list(queries), vectors, chosen, k,
-                                                              live.temperature, confidence))
+
+        def together(asked: Sequence[tuple[Sequence[str], np.ndarray | None]]) -> list[tuple[replies.Hits, int]]:
+            every = [query for some, _ in asked for query in some]
+            known = [rows for _, rows in asked if rows is not None]
+            hits = replies.search(live.index, every, np.concatenate(known) if known else None, chosen, k,
+                                  live.temperature, confidence)
+            starts = np.cumsum([0, *(len(some) for some, _ in asked)]).tolist()
+            return [(hits, start) for start in starts[:-1]]
+
+        key = (id(live), chosen, k, confidence is None)
+        hits, start = await self._gathering(key, (queries, vectors), together)
         searched = time.perf_counter()
-        rows = await asyncio.to_thread(replies.replies, hits, queries, self.store, confidence)
+        rows = await asyncio.to_thread(replies.replies, hits, queries, self.store, confidence, start)
         done = time.perf_counter()
         times = {"encode": encoded - began, "search": searched - encoded, "answer": done - searched}
         if self.log_texts:
