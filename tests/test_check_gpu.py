@@ -24,7 +24,7 @@ def test_what_differs_too_much_is_told():
 def test_over_gloo_all_agrees(tmp_path):
     done = subprocess.run(
         ["bash", ROOT / "scripts" / "check_gpu.sh", "--device", "cpu", "--without", "quickstart", "cache",
-         "--encoder", "scratch-1x32", "--steps", "16", "--batch_size", "16", "--out", tmp_path / "out"],
+         "--encoder", "scratch-1x32", "--steps", "40", "--batch_size", "16", "--out", tmp_path / "out"],
         capture_output=True, text=True, timeout=1200, env=os.environ | {"PYTHON": sys.executable})
     assert done.returncode == 0, done.stdout + done.stderr
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
