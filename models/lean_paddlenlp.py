@@ -1,7 +1,7 @@
 """paddlenlp without what its package imports by itself: data sets, trainers, prompts, servers, a task flow.
 
-Encoders and tokenizers need none of these 1,700 modules. An import of paddlenlp takes 1.3 s of CPU time without them,
-5 with (docs/performance.md). What is left out is still there for who names it: `paddlenlp.datasets` is imported when it
+Encoders and tokenizers need none of these 1,700 modules. A start takes half the CPU time without them
+(docs/performance.md). What is left out is still there for who names it: `paddlenlp.datasets` is imported when it
 is asked for. SEMINDEX_PADDLENLP=full turns this off.
 """
 
