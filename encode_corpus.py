@@ -38,13 +38,14 @@ def main() -> None:
     args = parser().parse_args()
     from semindex import runtime
     from semindex.text.corpus import read_corpus
+    from semindex.text.counted import counted
 
     rank, ranks = runtime.processes()
     if args.part and ranks > 1:
         raise UserError("--part: the processes of paddle.distributed.launch have one each; leave the flag out, or "
                         "start without it")
     corpus, lines = read_corpus(args.corpus_file, args.skip_bad_lines)
-    runtime.say(f"{args.corpus_file}: {len(corpus)} texts{lines.notes()}")
+    runtime.say(f"{args.corpus_file}: {counted(len(corpus), 'text')}{lines.notes()}")
     runtime.start(args.device, args.seed, join=False)  # a part is nobody else's: a process that dies stops no other
     from models import loading
     from models.encoders import fast_encoder
@@ -62,8 +63,8 @@ def main() -> None:
     for own in [number] if args.part or ranks > 1 else parts.missing(count):
         parts.write(own, count, encoder, corpus, lambda text: print(text, flush=True))
     missing = parts.join(count)
-    print(f"{args.output_dir}: " + (parts.lacking(missing, count) if missing else
-                                    f"all {count} parts are there and joined, {len(corpus)} vectors"), flush=True)
+    done = f"all {counted(count, 'part')} are there and joined, {counted(len(corpus), 'vector')}"
+    print(f"{args.output_dir}: " + (parts.lacking(missing, count) if missing else done), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from deploy.service.admission import Admission
 from deploy.service.metrics import Metrics
-from deploy.service.problems import problem
+from deploy.service.problems import problem, too_much
 
 LOG = logging.getLogger("semindex.service")
 ALWAYS = ("/health", "/ready", "/metrics", "/info")
@@ -40,13 +41,19 @@ class Guard:
 
     def __init__(self, app: Any, limits: Limits, ready: Callable[[], bool], metrics: Metrics) -> None:
         self.app, self.limits, self.ready, self.metrics = app, limits, ready, metrics
+        self.admission = Admission(limits.seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
+        began, status, inside = time.perf_counter(), 0, False
+
+        def enter() -> None:
+            nonlocal inside
+            inside = True
+            self.admission.enter()
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -63,10 +70,12 @@ class Guard:
                 await _drain(receive)
                 await refused(scope, receive, sending)
             else:
-                await self.app(scope, self._receiving(receive, began), sending)
+                await self.app(scope, self._receiving(receive, began, enter), sending)
         except asyncio.TimeoutError:
             LOG.warning("a client did not read its answer in time")
         finally:
+            if inside:
+                self.admission.leave()
             self._told(scope, status, time.perf_counter() - began)
 
     def _refused(self, scope: Scope) -> Any:
@@ -75,10 +84,15 @@ class Guard:
             return problem(413, f"the body is larger than {self.limits.body} bytes", Connection="close")
         if not self.ready() and scope["path"] not in ALWAYS:
             return problem(503, "starting; see /ready", **{"Retry-After": "1"})
+        if scope["path"] not in ALWAYS and (wait := self.admission.refuses()):
+            return too_much(wait)
         return None
 
-    def _receiving(self, receive: Receive, began: float) -> Receive:
-        """Return what reads a body, no longer and no larger than the limits."""
+    def _receiving(self, receive: Receive, began: float, enter: Callable[[], None]) -> Receive:
+        """Return what reads a body, no longer and no larger than the limits.
+
+        enter: called once it is there: who sends slowly takes nobody's place.
+        """
         size, whole = 0, False
 
         async def receiving() -> Message:
@@ -94,6 +108,8 @@ class Guard:
             if size > self.limits.body:  # of one that did not say how long it is
                 raise HTTPException(413, f"the body is larger than {self.limits.body} bytes", {"Connection": "close"})
             whole = not message.get("more_body", False)
+            if whole:
+                enter()
             return message
 
         return receiving

@@ -91,6 +91,9 @@ def build(args: argparse.Namespace, worker: Worker | None) -> tuple[Service, Any
                       args.max_waiting, args.timeout, faq.keyword.settings if faq else None,
                       worker is None or worker.number == 0, index_settings(args))
     service.log_texts = args.log_texts
+    if args.watch_models and not args.dev_file:
+        raise UserError("--watch_models takes a new encoder live by itself; name a --dev_file, which tells whether it "
+                        "is better")
     models = args.models_dir or os.path.dirname(path)
     activation = Activation(service, kept, opener, models, dev, args.precision)
     limits = Limits(args.timeout, args.max_body, args.read_key, args.write_key, tuple(args.cors_origins))

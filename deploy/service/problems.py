@@ -42,13 +42,18 @@ def problem(status: int, text: str, **headers: str) -> JSONResponse:
     return JSONResponse({"error": text, "status": status}, status, headers=headers)
 
 
+def too_much(seconds: float) -> JSONResponse:
+    """Return what is answered to who would wait too long. seconds: when to come again."""
+    text = "more requests wait than can be answered in time"
+    return problem(429, text, **{"Retry-After": str(min(60, int(seconds + 1)))})
+
+
 def install(app: FastAPI, seconds: float) -> None:
     """Have the application answer every exception so. seconds: that a request may take."""
 
     @app.exception_handler(FullError)
     async def full(_: Request, error: FullError) -> JSONResponse:
-        wait = str(int(error.seconds + 1))
-        return problem(429, "more requests wait than can be answered in time", **{"Retry-After": wait})
+        return too_much(error.seconds)
 
     @app.exception_handler(asyncio.TimeoutError)
     async def late(_: Request, __: Exception) -> JSONResponse:
