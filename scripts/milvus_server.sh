@@ -25,8 +25,9 @@ install() {
     done
     [ -n "$python" ] || fail "no Python 3.10, 3.11 or 3.12 was found; PYTHON= names one"
     echo "+ $python -m venv $venv; pip install milvus" >&2
-    # Under another name first: two that start at once, or a kill, leave no half of an environment.
-    local partial=$venv.$$
+    # Under another name first: two that start at once, or a kill, leave no half of an environment. The name is the
+    # script's, not this function's: the trap runs when the script ends.
+    partial=$venv.$$
     trap 'rm -rf "$partial"' EXIT
     "$python" -m venv "$partial"
     "$partial/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \

@@ -117,7 +117,7 @@ def test_flags_that_are_wrong_are_not_tried_again(exports, tmp_path):
 
 
 def test_who_is_slow_or_says_too_much_is_let_go(exports, tmp_path):
-    with running("--faq_dir", exports / "faq", "--data_dir", tmp_path / "data", "--timeout", "0.5", "--max_body", "2000",
+    with running("--faq_dir", exports / "faq", "--data_dir", tmp_path / "data", "--timeout", "2", "--max_body", "2000",
                  "--cors_origins", "http://a.example", "--log_texts") as server:
         host, port = server.address.removeprefix("http://").split(":")
 
