@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse._sparsetools import csc_matvec  # y += A @ x in place; the public product copies A's columns first
+# y += A @ x in place, one number after the other; the public product copies A's columns first.
+from scipy.sparse._sparsetools import csc_matvec, csr_matvec
 
 from semindex.errors import UserError
 from semindex.text.ragged import places_of
@@ -210,10 +211,11 @@ class Postings:
 
     def _search(self, starts: np.ndarray, columns: np.ndarray, idf: np.ndarray, k: int,
                 sums: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        slots = list(self._candidates(starts, columns, idf, k, sums))
+        slots, found = map(list, zip(*self._candidates(starts, columns, idf, k, sums)))
         sizes = [len(some) for some in slots]
-        owner, places = np.repeat(np.arange(len(slots)), sizes), np.concatenate(slots)
-        scores = self.scores(places, np.append(0, np.cumsum(sizes)), starts, columns, idf).astype(np.float32)
+        owner, places, scores = np.repeat(np.arange(len(slots)), sizes), np.concatenate(slots), np.concatenate(found)
+        if np.isnan(scores).any():
+            scores = self.scores(places, np.append(0, np.cumsum(sizes)), starts, columns, idf)
         order = np.lexsort((places, -scores, owner))
         ids, scores, last = self.ids[places[order]], scores[order], 0
         for size in sizes:
@@ -222,8 +224,8 @@ class Postings:
             last += size
 
     def _candidates(self, starts: np.ndarray, columns: np.ndarray, idf: np.ndarray, k: int,
-                    sums: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield for each query the slots of some texts that hold the k best.
+                    sums: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield for each query the slots of some texts that hold the k best, and their scores, NaN if not known yet.
 
         Terms that most texts have weigh little, and make up most of the work. So they are left out once their highest
         weights together cannot lift a text above the k best of the others (Turtle and Flood 1995, MaxScore).
@@ -238,32 +240,41 @@ class Postings:
         shares = SHARES if len(self.ids) > max(FEW, 4 * GROUP * k) else ()
         counts = [np.bincount(owner, rest[:-1] > share * whole[owner], len(starts) - 1) for share in shares]
         stops = np.stack([*(starts[:-1] + count.astype(np.int64) for count in counts), starts[1:]], axis=1)
-        parts = list(zip(self.starts[columns].tolist(), self.starts[columns + 1].tolist()))
-        ends = np.zeros([len(columns), 2], np.int32)
-        ends[:, 1] = self.starts[columns + 1] - self.starts[columns]
         factors, grid = idf.astype(np.float32), sums.reshape(GROUP, -1)
-        for done, last, row in zip(starts[:-1].tolist(), starts[1:].tolist(), stops.tolist()):
+        for first, last, row in zip(starts[:-1].tolist(), starts[1:].tolist(), stops.tolist()):
             sums.fill(0)
-            slack = 4 * ROUNDING * (last - done + 8)
+            done, slack = first, 4 * ROUNDING * (last - first + 8)
             for until in row:
-                for place in range(done, until):
-                    part = slice(*parts[place])
-                    csc_matvec(len(sums), 1, ends[place], self.slots[part], self._weights[part],
-                               factors[place : place + 1], sums)
-                done, missing, tops, kth = until, rest[until] if until < last else 0.0, grid.max(axis=0), 0.0
+                self._add(columns[done:until], factors[done:until], sums)
+                whole_sums, done = done == first and until == last, until
+                missing, tops, kth = rest[until] if until < last else 0.0, grid.max(axis=0), 0.0
                 if len(tops) >= k:  # at least k texts reach what the k-th of their groups' best does
                     kth = float(np.partition(tops, -k)[-k])
-                least = max(kth - missing - slack * (kth + missing), SMALLEST)
+                least = kth if whole_sums else kth - missing - slack * (kth + missing)
                 if least > SMALLEST or until == last:
-                    groups = np.flatnonzero(tops >= least)
-                    row, column = np.nonzero(grid[:, groups] >= least)
-                    if until == last or len(row) <= 4 * k + len(self.ids) // 50:
+                    slots = np.flatnonzero(sums >= max(least, SMALLEST))
+                    if until == last or len(slots) <= 4 * k + len(self.ids) // 50:
                         break
-            yield row * len(tops) + groups[column]
+            yield slots, sums[slots] if whole_sums else np.full(len(slots), np.nan, np.float32)
+
+    def _add(self, columns: np.ndarray, factors: np.ndarray, sums: np.ndarray) -> None:
+        """Add the weights of some terms, each times its factor, to the sums of the texts, the last term first."""
+        if not len(columns):
+            return
+        order = np.argsort(-columns)
+        columns, base = columns[order], self.starts[columns[order[-1]]]
+        if self.starts[columns[0] + 1] - base >= 2**31:  # beyond the numbers that the product takes
+            for part in np.array_split(order, 2):
+                self._add(columns[part], factors[part], sums)
+            return
+        # One product for all terms: between two that stand last first there is a column that ends before it begins.
+        bounds, given = np.empty(2 * len(columns), np.int32), np.zeros(2 * len(columns) - 1, np.float32)
+        bounds[::2], bounds[1::2], given[::2] = self.starts[columns] - base, self.starts[columns + 1] - base, factors[order]
+        csc_matvec(len(sums), len(given), bounds, self.slots[base:], self._weights[base:], given, sums)
 
     def scores(self, slots: np.ndarray, bounds: np.ndarray, starts: np.ndarray, columns: np.ndarray,
                idf: np.ndarray) -> np.ndarray:
-        """Return the scores of some texts, float64: always summed in the order of the terms' keys.
+        """Return the scores of some texts, float32: summed as the sums of search are, the term of the last key first.
 
         bounds: int64 [queries + 1], where each query's texts begin; starts, columns, idf: see search.
         """
@@ -276,9 +287,13 @@ class Postings:
             part = slice(ends[query], ends[query + 1])
             asked[part] = number[asked[part]]
             number[columns[first:last]] = 0
-        shared = np.flatnonzero(asked)
+        shared = np.flatnonzero(asked)[::-1]
         row, counts = row[shared], self.row_counts[places[shared]]
-        return np.bincount(row, idf[asked[shared] - 1] * counts / (counts + self._norms[slots][row]), len(slots))
+        weights = (counts / (counts + self._norms[slots][row])).astype(np.float32) * idf.astype(np.float32)[asked[shared] - 1]
+        found = np.zeros(len(slots), np.float32)
+        bounds = np.append(0, np.cumsum(np.bincount(row, minlength=len(slots))[::-1])).astype(np.int32)
+        csr_matvec(len(slots), 1, bounds, np.zeros(len(row), np.int32), weights, np.ones(1, np.float32), found)
+        return found[::-1]
 
 
 def _marks(ids: np.ndarray, terms: np.ndarray, table: Any) -> np.ndarray:
