@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+
 # y += A @ x in place, one number after the other; the public product copies A's columns first.
 from scipy.sparse._sparsetools import csc_matvec, csr_matvec
 
@@ -269,7 +270,8 @@ class Postings:
             return
         # One product for all terms: between two that stand last first there is a column that ends before it begins.
         bounds, given = np.empty(2 * len(columns), np.int32), np.zeros(2 * len(columns) - 1, np.float32)
-        bounds[::2], bounds[1::2], given[::2] = self.starts[columns] - base, self.starts[columns + 1] - base, factors[order]
+        bounds[::2], bounds[1::2] = self.starts[columns] - base, self.starts[columns + 1] - base
+        given[::2] = factors[order]
         csc_matvec(len(sums), len(given), bounds, self.slots[base:], self._weights[base:], given, sums)
 
     def scores(self, slots: np.ndarray, bounds: np.ndarray, starts: np.ndarray, columns: np.ndarray,
@@ -289,7 +291,8 @@ class Postings:
             number[columns[first:last]] = 0
         shared = np.flatnonzero(asked)[::-1]
         row, counts = row[shared], self.row_counts[places[shared]]
-        weights = (counts / (counts + self._norms[slots][row])).astype(np.float32) * idf.astype(np.float32)[asked[shared] - 1]
+        weights = (counts / (counts + self._norms[slots][row])).astype(np.float32)
+        weights *= idf.astype(np.float32)[asked[shared] - 1]
         found = np.zeros(len(slots), np.float32)
         bounds = np.append(0, np.cumsum(np.bincount(row, minlength=len(slots))[::-1])).astype(np.int32)
         csr_matvec(len(slots), 1, bounds, np.zeros(len(row), np.int32), weights, np.ones(1, np.float32), found)
