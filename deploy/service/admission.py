@@ -46,7 +46,9 @@ class Admission:
         self._now()
         self.inside += 1
 
-    def leave(self) -> None:
-        """Count one out, answered."""
-        self._answers.append(self._now())
+    def leave(self, answered: bool = True) -> None:
+        """Count one out."""
+        now = self._now()
+        if answered:
+            self._answers.append(now)
         self.inside -= 1

@@ -17,6 +17,7 @@ from deploy.service.problems import problem, too_much
 LOG = logging.getLogger("semindex.service")
 ALWAYS = ("/health", "/ready", "/metrics", "/info")
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH")
+SLOW = 0.5  # seconds after which a body that is not there yet takes nobody's place
 LARGE = 1 << 16  # bytes of an answer that a client must read in time; less lies in the kernel's buffers
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -48,12 +49,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status, inside = time.perf_counter(), 0, False
-
-        def enter() -> None:
-            nonlocal inside
-            inside = True
-            self.admission.enter()
+        began, status = time.perf_counter(), 0
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -70,12 +66,11 @@ class Guard:
                 await _drain(receive)
                 await refused(scope, receive, sending)
             else:
-                await self.app(scope, self._receiving(receive, began, enter), sending)
+                with _Place(self.admission, _brings(scope)) as place:
+                    await self.app(scope, self._receiving(receive, began, place.take), sending)
         except asyncio.TimeoutError:
             LOG.warning("a client did not read its answer in time")
         finally:
-            if inside:
-                self.admission.leave()
             self._told(scope, status, time.perf_counter() - began)
 
     def _refused(self, scope: Scope) -> Any:
@@ -89,10 +84,7 @@ class Guard:
         return None
 
     def _receiving(self, receive: Receive, began: float, enter: Callable[[], None]) -> Receive:
-        """Return what reads a body, no longer and no larger than the limits.
-
-        enter: called once it is there: who sends slowly takes nobody's place.
-        """
+        """Return what reads a body, no longer and no larger than the limits. enter: called once it is there."""
         size, whole = 0, False
 
         async def receiving() -> Message:
@@ -122,6 +114,47 @@ class Guard:
         if LOG.isEnabledFor(logging.INFO) and path not in ALWAYS:
             LOG.info("request", extra={"fields": {"method": method, "path": path, "status": status,
                                                   "milliseconds": round(1000 * seconds, 3)}})
+
+
+def _brings(scope: Scope) -> bool:
+    """Return whether a request says that it has a body."""
+    headers = dict(scope["headers"])
+    return b"transfer-encoding" in headers or int(headers.get(b"content-length", b"0")) > 0
+
+
+class _Place:
+    """A place inside, taken before the next request is looked at, left for as long as a slow body is waited for."""
+
+    _slow: asyncio.TimerHandle | None = None
+
+    def __init__(self, admission: Admission, body: bool) -> None:
+        self.admission, self.body, self.taken = admission, body, False
+
+    def __enter__(self) -> "_Place":
+        self.take()
+        if self.body:
+            self._slow = asyncio.get_running_loop().call_later(SLOW, self._leave)
+        return self
+
+    def take(self) -> None:
+        """Count one in, if he is not."""
+        self._settle()
+        if not self.taken:
+            self.taken = True
+            self.admission.enter()
+
+    def _leave(self) -> None:
+        self.taken = False
+        self.admission.leave(answered=False)
+
+    def _settle(self) -> None:
+        if self._slow:
+            self._slow.cancel()
+
+    def __exit__(self, *_: object) -> None:
+        self._settle()
+        if self.taken:
+            self.admission.leave()
 
 
 async def _drain(receive: Receive) -> None:
