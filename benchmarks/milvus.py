@@ -118,7 +118,7 @@ def one_engine(args: argparse.Namespace) -> None:
     truth = np.load(args.truth)
     lite = bool(args.milvus_uri) and "://" not in args.milvus_uri
     milvus = MilvusSettings(args.milvus_uri or "").with_environment()
-    settings = IndexSettings(args.kinds[0], capacity=args.size, milvus=milvus)
+    settings = IndexSettings(args.kinds[0], args.hnsw_m, None, args.hnsw_ef_construction, args.size, milvus=milvus)
     remote = args.kinds[0] == "milvus" and not lite and args.server_pid
     before = memory(args.server_pid if remote else "self")
     build, index = timed(lambda: build_index(vectors, settings, queries=10**9))
@@ -148,6 +148,7 @@ def engines(args: argparse.Namespace) -> None:
         for kind in args.kinds:
             words = [sys.executable, __file__, "one", "--kinds", kind, "--truth", truth, "--size", str(args.size),
                      "--dimension", str(args.dimension), "--repeats", str(args.repeats)]
+            words += ["--hnsw_m", str(args.hnsw_m), "--hnsw_ef_construction", str(args.hnsw_ef_construction)]
             words += ["--milvus_uri", args.milvus_uri] * bool(args.milvus_uri)
             words += ["--server_pid", args.server_pid] * bool(args.server_pid)
             done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -204,6 +205,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2000, help="vectors an insert, of overhead")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=["hnsw", "milvus"])
+    parser.add_argument("--hnsw_m", type=int, default=32, help="links a node, of engines' graphs")
+    parser.add_argument("--hnsw_ef_construction", type=int, default=200)
     parser.add_argument("--truth", help=argparse.SUPPRESS)
     parser.add_argument("--params_path")
     parser.add_argument("--data", help="corpus.csv and test.csv")
