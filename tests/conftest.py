@@ -16,6 +16,8 @@ SHARED = Path(os.environ.get("SEMANTIC_INDEX_DATA", ROOT.parent / "shared" / "da
 
 # One thread each: tests run beside others, and two processes on two cores are no faster with more.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A child that was forked, and is about to run a program, must not start gRPC's threads again: it closes their files.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
 from semindex import runtime  # noqa: E402
 

@@ -8,6 +8,8 @@ from importlib.util import find_spec  # importing locust itself patches this pro
 import pytest
 from conftest import ROOT, fail
 
+from deploy.load_test.kills import alike
+
 RUN = "deploy/load_test/run.py"
 
 
@@ -61,3 +63,14 @@ def test_locust_finds_no_failure(server, place):
                            "--headless", "--users", "8", "--spawn-rate", "8", "--run-time", "4s", "--stop-timeout", "60", "--only-summary"],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "/search" in done.stderr + done.stdout, done.stdout + done.stderr
+
+
+def test_hits_are_alike_but_for_rounding():
+    def row(*scores, names="abcd"):
+        return [{"score": score, "answer": name} for score, name in zip(scores, names)]
+
+    assert alike(row(0.9, 0.5, 0.4), row(0.9002, 0.5, 0.4)) and alike([], [])
+    assert alike(row(0.9, 0.5, 0.5), row(0.9, 0.5, 0.5, names="acb"))  # equal ones in any order
+    assert alike(row(0.9, 0.5), row(0.9, 0.5, names="ac"))  # of equal ones at the end any
+    assert not alike(row(0.9, 0.5, 0.4), row(0.9, 0.5, 0.4, names="dbc"))  # another is first
+    assert not alike(row(0.9, 0.5), row(0.9, 0.51)) and not alike(row(0.9, 0.5), row(0.9))
