@@ -151,12 +151,15 @@ def test_what_was_acknowledged_survives_a_kill(place, tmp_path):
 
 @pytest.mark.slow
 def test_keys_and_variables(place, tmp_path):
-    env = {"SEMINDEX_READ_KEY": "r", "SEMINDEX_WRITE_KEY": "w", "SEMINDEX_DATA_DIR": str(tmp_path / "data")}
+    env = {"SEMINDEX_READ_KEY": "r", "SEMINDEX_WRITE_KEY": "w", "SEMINDEX_DATA_DIR": str(tmp_path / "data"),
+           "SEMINDEX_CACHE_SIZE": "0"}
     with running("--model_dir", place / "export", env=env) as server:
         for key, read, write in (("", 401, 401), ("x", 401, 401), ("r", 200, 401), ("w", 200, 201)):
             headers = {"Authorization": f"Bearer {key}"} if key else {}
             assert server.ask("POST", "/search", {"query": "a"}, headers)[0] == read
             assert server.ask("POST", "/entries", {"question": f"q{key}", "answer": "a"}, headers)[0] == write
+        metrics = server.ask("GET", "/metrics", headers={"X-API-Key": "r"})[1]
+        assert "semindex_cache_hits 0.0" in metrics  # the same was searched twice
         assert server.ask("GET", "/info", headers={"X-API-Key": "r"})[0] == 200 and server.ask("GET", "/health")[0] == 200
         code, log = server.stop()
         assert code == 128 + signal.SIGTERM and "terminated" in log.splitlines()

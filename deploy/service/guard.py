@@ -50,6 +50,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         began, status = time.perf_counter(), 0
+        asyncio.get_running_loop().call_soon(self._turned, began)
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -72,6 +73,9 @@ class Guard:
             LOG.warning("a client did not read its answer in time")
         finally:
             self._told(scope, status, time.perf_counter() - began)
+
+    def _turned(self, began: float) -> None:
+        self.admission.turned(time.perf_counter() - began)
 
     def _refused(self, scope: Scope) -> Any:
         length = dict(scope["headers"]).get(b"content-length", b"0")

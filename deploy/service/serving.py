@@ -36,9 +36,9 @@ class Service:
                  keyword: KeywordSettings | None = None, owner: bool = True,
                  index: IndexSettings = ALONE) -> None:
         self.directory, self.owner = directory, owner
-        self.shared = Shared(Store(os.path.join(directory, "entries.sqlite")), Compute(most, seconds),
-                             cache or Cache(10_000, 3600), os.path.join(directory, "snapshots"), bound, keyword, owner,
-                             index)
+        cache = Cache(10_000, 3600) if cache is None else cache  # an empty one is false
+        self.shared = Shared(Store(os.path.join(directory, "entries.sqlite")), Compute(most, seconds), cache,
+                             os.path.join(directory, "snapshots"), bound, keyword, owner, index)
         self.generation = Generation(model, self.shared, calibration)
         self.ready = False
         self.rebuilds = 0
