@@ -100,6 +100,7 @@ ACTS = st.lists(st.one_of(
     st.tuples(st.just("search"), st.none()), st.tuples(st.just("save"), st.none())), max_size=12)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(ACTS, st.randoms(use_true_random=False))
 def test_any_additions_and_deletions_end_as_a_fresh_index(tmp_path_factory, acts, random):
@@ -129,6 +130,7 @@ def test_any_additions_and_deletions_end_as_a_fresh_index(tmp_path_factory, acts
     same(index, fresh(entries), ["信用卡额度不够怎么还款", "app 5G", "", "没有"], 5)
 
 
+@pytest.mark.slow
 def test_ten_thousand_additions_and_deletions_leave_a_fresh_indexs_scores(tmp_path):
     """In random order, singly and in groups; with parts joined on the way, after a save, and after a load."""
     rng = np.random.default_rng(3)
@@ -163,6 +165,7 @@ def test_ten_thousand_additions_and_deletions_leave_a_fresh_indexs_scores(tmp_pa
     same(loaded, other, queries, 50)
 
 
+@pytest.mark.slow
 def test_common_terms_are_left_out_and_nothing_is_lost(monkeypatch):
     """The k best are those of all sums, although most texts' sums are never completed."""
     texts, queries = some_texts(20_000, 6, [chr(0x4E00 + place) for place in range(300)]), some_texts(30, 7)
@@ -176,12 +179,23 @@ def test_common_terms_are_left_out_and_nothing_is_lost(monkeypatch):
     index.search(queries, 10)
     assert np.sum(seen) < 2000 * len(queries)
     monkeypatch.undo()
+    for mine, theirs in zip((ids, scores), index.search(queries, 10)):  # with every term of every text
+        np.testing.assert_array_equal(mine, theirs)
     every = np.arange(len(texts))
     for query, found, values in zip(queries, ids, scores):
         wanted = index.scores([query] * len(texts), every)
         order = np.lexsort((every, -wanted))[:10]
         np.testing.assert_array_equal(values, wanted[order])
         np.testing.assert_array_equal(found[values > 0], order[values > 0])
+
+
+def test_terms_too_far_apart_for_one_product_are_added_in_several(monkeypatch):
+    texts, queries = some_texts(300, 9), some_texts(20, 10)
+    index = KeywordIndex.build(texts)
+    one = index.search(queries, 20)
+    monkeypatch.setattr("semindex.search.sums.LARGEST", 50)
+    for mine, theirs in zip(one, index.search(queries, 20)):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_change_takes_no_part_of_the_whole():
@@ -247,6 +261,7 @@ def test_terms_are_characters_pairs_and_whole_latin_words(text):
     assert len(dict(zip(names, keys.tolist()))) == len(set(zip(names, keys.tolist()))) == len(set(keys.tolist()))
 
 
+@pytest.mark.slow
 def test_words_are_jiebas():
     jieba = pytest.importorskip("jieba")
     texts = ["信用卡怎么还款 Visa", "", "还款 额度"]

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-# y += A @ x in place, one number after the other; the public product copies A's columns first.
-from scipy.sparse._sparsetools import csc_matvec, csr_matvec
-
 from semindex.errors import UserError
+from semindex.search.sums import add_terms, sum_rows
 from semindex.text.ragged import places_of
 
 BATCH = 64  # queries whose candidates are scored at once
@@ -40,7 +38,8 @@ class Postings:
     ids: int64 [n], ascending; lengths: int32 [n], in terms; marks: uint64 [n], a hash of each entry.
     terms: uint64 [t], keys, ascending; starts: int64 [t + 1]; slots, counts: of each term the texts (int32, as places
     in ids) and how often it stands there. row_starts: int64 [n + 1]; row_terms, row_counts: the same by text.
-    peaks: float32 [t], the largest count / (count + norm) of each term where the mean length is `mean`.
+    peaks: float32 [t], the largest count / (count + norm) of each term where the mean length is `mean`. weights:
+    float32, beside counts: count / (count + norm), of the terms that were asked for. Not saved.
     """
 
     # What is saved, with the kind of number.
@@ -118,7 +117,7 @@ class Postings:
         made.set(Statistics(k1, b, mean))
         made._weigh(np.arange(len(terms)))
         if len(terms):
-            made.peaks = np.maximum.reduceat(made._weights, made.starts[:-1])
+            made.peaks = np.maximum.reduceat(made.weights, made.starts[:-1])
         return made
 
     def save(self, directory: str) -> None:
@@ -186,7 +185,7 @@ class Postings:
         norms = statistics.norms(self.lengths)
         norms[~self.alive] = np.inf  # what was removed scores 0
         self._norms, self._fresh = norms, np.zeros(len(self.terms), bool)
-        self._weights = np.zeros(len(self.slots), np.float32)
+        self.weights = np.zeros(len(self.slots), np.float32)
         self._statistics = statistics
 
     def _weigh(self, columns: np.ndarray) -> None:
@@ -194,7 +193,7 @@ class Postings:
         for column in columns[~self._fresh[columns]].tolist():
             part = slice(self.starts[column], self.starts[column + 1])
             counts = self.counts[part]
-            self._weights[part] = counts / (counts + self._norms[self.slots[part]])
+            self.weights[part] = counts / (counts + self._norms[self.slots[part]])
         self._fresh[columns] = True
 
     def search(self, starts: np.ndarray, columns: np.ndarray, idf: np.ndarray,
@@ -246,7 +245,7 @@ class Postings:
             sums.fill(0)
             done, slack = first, 4 * ROUNDING * (last - first + 8)
             for until in row:
-                self._add(columns[done:until], factors[done:until], sums)
+                add_terms(self, columns[done:until], factors[done:until], sums)
                 whole_sums, done = done == first and until == last, until
                 missing, tops, kth = rest[until] if until < last else 0.0, grid.max(axis=0), 0.0
                 if len(tops) >= k:  # at least k texts reach what the k-th of their groups' best does
@@ -257,22 +256,6 @@ class Postings:
                     if until == last or len(slots) <= 4 * k + len(self.ids) // 50:
                         break
             yield slots, sums[slots] if whole_sums else np.full(len(slots), np.nan, np.float32)
-
-    def _add(self, columns: np.ndarray, factors: np.ndarray, sums: np.ndarray) -> None:
-        """Add the weights of some terms, each times its factor, to the sums of the texts, the last term first."""
-        if not len(columns):
-            return
-        order = np.argsort(-columns)
-        columns, base = columns[order], self.starts[columns[order[-1]]]
-        if self.starts[columns[0] + 1] - base >= 2**31:  # beyond the numbers that the product takes
-            for part in np.array_split(order, 2):
-                self._add(columns[part], factors[part], sums)
-            return
-        # One product for all terms: between two that stand last first there is a column that ends before it begins.
-        bounds, given = np.empty(2 * len(columns), np.int32), np.zeros(2 * len(columns) - 1, np.float32)
-        bounds[::2], bounds[1::2] = self.starts[columns] - base, self.starts[columns + 1] - base
-        given[::2] = factors[order]
-        csc_matvec(len(sums), len(given), bounds, self.slots[base:], self._weights[base:], given, sums)
 
     def scores(self, slots: np.ndarray, bounds: np.ndarray, starts: np.ndarray, columns: np.ndarray,
                idf: np.ndarray) -> np.ndarray:
@@ -293,10 +276,7 @@ class Postings:
         row, counts = row[shared], self.row_counts[places[shared]]
         weights = (counts / (counts + self._norms[slots][row])).astype(np.float32)
         weights *= idf.astype(np.float32)[asked[shared] - 1]
-        found = np.zeros(len(slots), np.float32)
-        bounds = np.append(0, np.cumsum(np.bincount(row, minlength=len(slots))[::-1])).astype(np.int32)
-        csr_matvec(len(slots), 1, bounds, np.zeros(len(row), np.int32), weights, np.ones(1, np.float32), found)
-        return found[::-1]
+        return sum_rows(weights, np.bincount(row, minlength=len(slots))[::-1])[::-1]
 
 
 def _marks(ids: np.ndarray, terms: np.ndarray, table: Any) -> np.ndarray:
