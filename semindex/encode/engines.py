@@ -69,6 +69,8 @@ def onnx_engine(model_dir: str, file: str, threads: int) -> Callable[[np.ndarray
         raise UserError(f"{file} needs onnxruntime: pip install onnxruntime") from None
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads, settings.log_severity_level = threads, 3
+    # Threads that wait in a loop take the processor from what else the process does: docs/serving.md.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
 
