@@ -82,7 +82,7 @@ def test_entries_come_change_and_go(server):
     ("POST", "/entries", {"question": "a\x1c", "answer": "\x1d"}, 422), ("POST", "/encode", b'{"texts": ["\\ud800"]}', 422),
     ("POST", "/encode", b'{"id": NaN, "texts": ["a"]}', 422), ("POST", "/encode", b'{"id": 1e999, "texts": ["a"]}', 422),
     ("POST", "/encode", b'{"id": "\\ud800", "texts": ["a"]}', 422), ("POST", "/encode", {"texts": ["a", "\x1c"]}, 422),
-    ("GET", "/search", None, 405), ("XYZZY", "/search", None, 405), ("GET", "/entries/0", None, 404), ("GET", "/entries/x", None, 404),
+    ("GET", "/search", None, 405), ("XYZZY", "/search", None, 400), ("PATCH", "/search", {}, 405), ("GET", "/entries/0", None, 404), ("GET", "/entries/x", None, 404),
     ("GET", "/entries/99999999999999999999", None, 404), ("DELETE", "/entries/12345", None, 404), ("GET", "/entries?after=-1", None, 422),
     ("GET", "/../../etc/passwd", None, 404), ("POST", "/entries", {"question": "a"}, 422), ("POST", "/feedback", {"query": "a"}, 422),
     ("GET", "/entries?like=%27%20OR%201%3D1--", None, 200),

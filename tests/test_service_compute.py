@@ -38,7 +38,7 @@ def test_texts_of_many_requests_share_batches_and_get_their_own_vectors():
     vectors = asyncio.run(ask())
     texts = ["a", *(letter * n for letter in "bcdefgh" for n in (2, 9))]
     np.testing.assert_allclose(np.concatenate(vectors), np.concatenate([encoder()([text]) for text in texts]), atol=1e-6)
-    assert len(shapes) < 6 and all(rows * longest <= 64 for rows, longest in shapes)
+    assert len(shapes) < 10 and all(rows * longest <= 64 for rows, longest in shapes)
     compute.stop(5)
 
 
@@ -79,6 +79,7 @@ def test_a_full_queue_says_so_and_the_work_of_who_left_is_dropped():
     compute.stop(5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/search", "/encode"])
 def test_the_work_of_a_client_that_left_is_dropped(tmp_path, path):
     gate = threading.Event()

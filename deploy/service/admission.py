@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 FEW = 32  # requests that are let in whatever the rate: a service that was idle has none
 KEPT = 256  # answers that the rate is of
-SHARE = 0.5  # of the time a request may take, that one may be expected to wait: the estimate lags behind
+SHARE = 0.4  # of the time a request may take, that one may be expected to wait: the estimate lags behind
 LATELY = 0.1  # what the last turn counts in the mean length of the event loop's turns
 
 

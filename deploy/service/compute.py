@@ -18,6 +18,8 @@ import numpy as np
 from semindex.encode.text_encoder import TextEncoder
 from semindex.text.ragged import Ragged, by_length
 
+OLDEST = 128  # texts among which a batch is chosen: of all that wait, one of an unusual length would wait twice as long
+PARTS = 4  # batches that what waits is cut into, at least, unless they would be small
 EVERY = 4  # batches, of which one may be of a generation that is being built
 
 
@@ -162,9 +164,11 @@ class Compute:
         waiting = self._take(arrived)
         while waiting:
             oldest = waiting[0][0].encoder
-            alike = [place for place, (work, _) in enumerate(waiting) if work.encoder.run is oldest.run]
+            alike = [place for place, (work, _) in enumerate(waiting[:OLDEST]) if work.encoder.run is oldest.run]
             lengths = np.array([waiting[place][0].tokens.lengths[waiting[place][1]] for place in alike])
-            parts = by_length(lengths, oldest.batch_size, oldest.budget)
+            # While a part is answered the next one is computed: one batch of all that waits would leave gaps.
+            budget = min(oldest.budget, max(oldest.budget // 8, int(lengths.sum()) // PARTS))
+            parts = by_length(lengths, oldest.batch_size, budget)
             rows = next(part for part in parts if 0 in part)  # who has waited longest, with those of like length
             kept = {alike[row] for row in rows.tolist()}
             chosen = [waiting[place] for place in sorted(kept)]

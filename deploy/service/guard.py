@@ -172,7 +172,7 @@ async def _drain(receive: Receive) -> None:
 
 
 def hasty(protocol: Any, seconds: float) -> Any:
-    """Return a protocol of uvicorn's that closes a connection whose request's head does not come in time."""
+    """Return a protocol of uvicorn's that closes a connection whose head does not come in time, or is no HTTP."""
 
     class Hasty(protocol):  # type: ignore[misc]
         _late: asyncio.TimerHandle | None = None
@@ -186,6 +186,13 @@ def hasty(protocol: Any, seconds: float) -> Any:
             """Begin to count with a head's first part, end with its last."""
             super().data_received(data)
             self._count()
+
+        def send_400_response(self, msg: str) -> None:
+            """Answer what is no HTTP, as the application answers its errors."""
+            body = problem(400, msg).body
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+                                 b"content-length: %d\r\n\r\n" % len(body) + body)
+            self.transport.close()
 
         def _count(self) -> None:
             if self.cycle is not None and not self.cycle.response_complete:

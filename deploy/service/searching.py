@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import numpy as np
+import orjson
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
@@ -15,6 +16,8 @@ from pydantic import ValidationError
 from deploy.service.bodies import BERT, LONGEST, MOST_TEXTS, Bert, Embeddings, Pairs, Search
 from deploy.service.problems import problem
 from deploy.service.serving import Service
+
+FEW = 8  # queries whose hits are written at once; more are written beside the event loop
 
 
 def routes(service: Service, reader: Any, timely: Callable[..., Awaitable[Any]]) -> APIRouter:
@@ -26,7 +29,8 @@ def routes(service: Service, reader: Any, timely: Callable[..., Awaitable[Any]])
     async def search(request: Request, body: Search) -> Response:
         """Find entries: of each query its state (answer, suggest, none), confidence and hits, with ranks a source."""
         queries = [body.query] if isinstance(body.query, str) else body.query
-        return await _rendered(await timely(request, service.search(queries, body.top, body.method)))
+        found = await timely(request, service.search(queries, body.top, body.method))
+        return _rendered(found) if len(queries) <= FEW else await asyncio.to_thread(_rendered, found)
 
     @app.post("/similarity")
     async def similarity(request: Request, body: Pairs) -> dict[str, Any]:
@@ -42,8 +46,8 @@ def routes(service: Service, reader: Any, timely: Callable[..., Awaitable[Any]])
         if isinstance(asked, Response):
             return asked
         vectors = await timely(request, service.vectors(asked["texts"], "query"))
-        rows = await asyncio.to_thread(vectors.tolist)
-        return await _rendered({"id": asked["id"], "result": rows, "results": rows, "status": 200})
+        rows = orjson.Fragment(await asyncio.to_thread(_dumps, vectors))  # written once, told twice
+        return _rendered({"result": rows, "results": rows, "status": 200}, f'"id":{json.dumps(asked["id"])},')
 
     @app.get("/status/server")
     async def status() -> dict[str, Any]:
@@ -63,25 +67,20 @@ def routes(service: Service, reader: Any, timely: Callable[..., Awaitable[Any]])
         rows = await asyncio.to_thread(_embeddings, vectors, body.dimensions, body.encoding_format)
         tokens = await asyncio.to_thread(service.tokens, texts, body.input_type)
         data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)]
-        return await _rendered({"object": "list", "model": body.model or service.model.fingerprint[:12], "data": data,
-                                "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
+        return await asyncio.to_thread(
+            _rendered, {"object": "list", "model": body.model or service.model.fingerprint[:12], "data": data,
+                        "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
 
     return app
 
 
-async def _rendered(content: dict[str, Any]) -> Response:
-    """Return an object as JSON, written beside the event loop, its lists one item after the other: a call of json.dumps
-    lets no other thread run."""
-    def write() -> bytes:
-        fields = (f"{json.dumps(name)}:" + ("[" + ",".join(map(_dumps, value)) + "]" if isinstance(value, list)
-                                            else _dumps(value)) for name, value in content.items())
-        return ("{" + ",".join(fields) + "}").encode()
-
-    return Response(await asyncio.to_thread(write), media_type="application/json")
+def _rendered(content: dict[str, Any], first: str = "") -> Response:
+    """Return an object as JSON. first: fields that are JSON already."""
+    return Response(b"{" + first.encode() + _dumps(content)[1:], media_type="application/json")
 
 
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+def _dumps(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _cosines(vectors: np.ndarray) -> np.ndarray:
@@ -94,7 +93,7 @@ def _embeddings(vectors: np.ndarray, width: int | None, form: str) -> list[Any]:
     if width and width < vectors.shape[1]:
         vectors = vectors[:, :width] / np.maximum(np.linalg.norm(vectors[:, :width], axis=1, keepdims=True), 1e-12)
     rows = vectors.astype("<f4")
-    return [base64.b64encode(row.tobytes()).decode() for row in rows] if form == "base64" else rows.tolist()
+    return [base64.b64encode(row.tobytes()).decode() for row in rows] if form == "base64" else list(rows)
 
 
 async def _bert_request(request: Request) -> dict[str, Any] | Response:
