@@ -51,13 +51,15 @@ def fail(*command, **options):
     return errors[0]
 
 
-def launch(processes, *command, cwd, timeout=300):
-    """Run a script on several gloo processes through paddle.distributed.launch."""
+def launch(processes, *command, cwd, timeout=300, fresh=False):
+    """Run a script on several gloo processes through paddle.distributed.launch; fresh: in processes of their own."""
     words = [str(word) for word in command]
-    return subprocess.run(
-        [sys.executable, "-u", "-m", "paddle.distributed.launch", "--nproc_per_node", str(processes),
-         "--log_dir", "log", str(ROOT / words[0]), *words[1:]],
-        cwd=cwd, timeout=timeout, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    words = ["-u", "-m", "paddle.distributed.launch", "--nproc_per_node", str(processes), "--log_dir", "log",
+             str(ROOT / words[0]), *words[1:]]
+    if fresh:
+        return subprocess.run([sys.executable, *words], cwd=cwd, timeout=timeout, capture_output=True, text=True,
+                              env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return forked.shell([forked.PYTHON, *words], cwd=cwd, timeout=timeout)
 
 
 def assert_ranked_alike(one, two, atol):

@@ -2,7 +2,7 @@
 
 A request comes through a socket as four descriptors at most: a connection for this request, then the command's standard
 streams. The connection carries the request (JSON after its length) one way, the process's number and later its status
-the other way, a line each.
+the other way, a line each. forked_python.py asks at a socket with a name; if it goes first, its fork is killed.
 """
 
 import contextlib
@@ -62,35 +62,51 @@ def receive(control):
     return request, connection, dict(zip(request["streams"], fds[1:]))
 
 
-def serve(control):
+def asked_at(listener):
+    """Return a request, its connection and its streams, of one that has just connected; None where it has gone again."""
+    with listener.accept()[0] as other:
+        try:
+            return receive(other)
+        except (OSError, struct.error, IndexError):
+            return None
+
+
+def serve(control, listener):
     """Fork for each request. Returns the request and its streams in the child, None where the client is gone."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    children = {}
+    children, watched = {}, {}
     with selectors.DefaultSelector() as selector:
-        selector.register(control, selectors.EVENT_READ)
-        selector.register(woken, selectors.EVENT_READ)
+        for one in (control, listener, woken):
+            selector.register(one, selectors.EVENT_READ)
         while True:
             ready = [key.fileobj for key, _ in selector.select()]
+            for connection in [one for one in ready if one in watched]:
+                selector.unregister(connection)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(watched.pop(connection), signal.SIGKILL)
             if woken in ready:
                 os.read(woken, 4096)
                 for pid in list(children):
                     done, status = os.waitpid(pid, os.WNOHANG)
                     if done:
                         connection = children.pop(pid)
+                        if watched.pop(connection, None):
+                            selector.unregister(connection)
                         tell(connection, str(os.waitstatus_to_exitcode(status)))
                         connection.close()
-            if control not in ready:
+            if control in ready:
+                received = receive(control)
+                if received is None:
+                    break
+            elif listener not in ready or not (received := asked_at(listener)):
                 continue
-            received = receive(control)
-            if received is None:
-                break
             request, connection, streams = received
             pid = os.fork()
             if pid == 0:
-                for other in (*children.values(), connection, control):
+                for other in (*children.values(), connection, control, listener):
                     other.close()
                 selector.close()
                 signal.set_wakeup_fd(-1)
@@ -101,6 +117,9 @@ def serve(control):
             for fd in streams.values():
                 os.close(fd)
             children[pid] = connection
+            if "executable" in request:
+                watched[connection] = pid
+                selector.register(connection, selectors.EVENT_READ)
             tell(connection, str(pid))
     for pid in children:
         with contextlib.suppress(OSError):
@@ -157,8 +176,14 @@ if __name__ == "__main__":
     import_libraries()
     gc.collect()
     gc.freeze()  # a child's collector would touch, and so copy, all of it
-    asked = serve(socket.socket(fileno=int(sys.argv[1])))
+    asked = serve(*(socket.socket(fileno=int(number)) for number in sys.argv[1:]))
     if asked:
         warnings.filters[:] = filters
         become(*asked)
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        sys.executable = asked[0].get("executable", sys.executable)  # what it starts are forks too
+        if sys.argv[0] == "-m":
+            module, sys.argv = sys.argv[1], sys.argv[1:]
+            sys.path[0] = os.getcwd()
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")

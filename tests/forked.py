@@ -24,9 +24,11 @@ import time
 from pathlib import Path
 
 import fork_server
+import forked_python
 from fork_server import ROOT
 
 PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
+PYTHON = "$PYTHON"  # as a word of `shell`
 CLOSED = "closed"  # as stdin, stdout or stderr: the command starts without that stream, as after `0<&-`
 READ_EARLY = ("ARROW_", "CUDA_", "DNNL_", "FLAGS_", "GLOG_", "HF_", "HOME", "KMP_", "LANG", "LC_", "LD_", "MALLOC_",
               "MKL_", "MPL", "OMP_", "ONEDNN_", "OPENBLAS_", "PADDLE_", "PPNLP_", "PYTHON", "XDG_")
@@ -89,11 +91,27 @@ class Server:
         self.env = os.environ | {"OMP_NUM_THREADS": "1"}
         self._lock = threading.Lock()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._folder = tempfile.TemporaryDirectory()
+        self.socket = os.path.join(self._folder.name, "socket")
         self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with other:
+        with other, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(self.socket)
+            listener.listen(64)
+            numbers = [other.fileno(), listener.fileno()]
             self._process = subprocess.Popen(
-                [sys.executable, fork_server.__file__, str(other.fileno())], pass_fds=[other.fileno()], stdin=DEVNULL,
+                [sys.executable, fork_server.__file__, *map(str, numbers)], pass_fds=numbers, stdin=DEVNULL,
                 stdout=DEVNULL, stderr=self._log, start_new_session=True, env=self.env)
+        self.python = os.path.join(self._folder.name, "python")
+        with open(self.python, "w") as file:
+            file.write(f"#!{sys.executable} -SEs\nimport runpy, sys\n"
+                       f"runpy.run_path({forked_python.__file__!r}, run_name='__main__')\n")
+        os.chmod(self.python, 0o755)
+
+    def known(self):
+        """Return what forked_python.py must know."""
+        early = {name: value for name, value in self.env.items() if name.startswith(READ_EARLY)}
+        return {"real": sys.executable, "python": self.python, "root": str(ROOT), "socket": self.socket, "early": early,
+                "prefixes": READ_EARLY}
 
     def _died(self):
         status = self._process.wait(10)
@@ -164,6 +182,18 @@ def start(words, cwd=None, env=None, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNU
         return subprocess.Popen(
             [sys.executable, *["-u"] * unbuffered, *words], cwd=cwd, env=env, start_new_session=True,
             preexec_fn=prepare, stdin=streams.get(0), stdout=streams.get(1), stderr=streams.get(2))
+
+
+def python_env():
+    """Return the variables that make forked_python.py the `python` and the $PYTHON of a shell."""
+    path = f"{os.path.dirname(server().python)}:{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    return {"PATH": path, "PYTHON": server().python, "FORKED": json.dumps(server().known()), "OMP_NUM_THREADS": "1"}
+
+
+def shell(words, cwd=None, env=None, timeout=900):
+    """Run words whose `python` is forked_python.py; returns a CompletedProcess with its text. env: what is added."""
+    return subprocess.run([server().python if word == PYTHON else str(word) for word in words], cwd=cwd, text=True,
+                          env=os.environ | python_env() | (env or {}), capture_output=True, timeout=timeout)
 
 
 def is_idle(pid, ticks):

@@ -302,6 +302,7 @@ def test_a_generator_that_waits_says_what_it_has_seen(data, tmp_path, printed):
     assert Generations(str(tmp_path / "run" / "ann")).numbers() == [0]
 
 
+@pytest.mark.slow
 def test_a_training_saves_for_the_other_job_and_for_itself(data, tmp_path):
     """--save_steps was ignored beside --refresh_steps."""
     where = Generations(str(tmp_path / "ann"))

@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import forked
 import numpy as np
 import paddle
 import pytest
@@ -267,7 +268,7 @@ def test_flags_that_do_not_go_together(toy, tmp_path):
 
 def test_the_documents_scripts(toy, tmp_path):
     """Warm-up, the training and the job beside it, vectors: by the names of the documents."""
-    data = {"PYTHON": sys.executable, "DEVICE": "cpu", "OMP_NUM_THREADS": "1", "TRAIN_SET_FILE": str(toy / "train.csv")}
+    data = forked.python_env() | {"DEVICE": "cpu", "TRAIN_SET_FILE": str(toy / "train.csv")}
 
     def shell(name, *flags, wait=True, **more):
         process = subprocess.Popen(["bash", str(ROOT / "scripts" / f"{name}.sh"), *map(str, flags)], cwd=tmp_path,

@@ -27,6 +27,7 @@ def test_both_kinds_find_what_a_matrix_product_finds(kind):
     assert (np.diff(scores, axis=1) <= 1e-7).all()
 
 
+@pytest.mark.slow
 def test_exact_search_goes_through_blocks(monkeypatch):
     vectors, queries = unit(70_000, 4), unit(300, 4, seed=1)
     ids, scores = ExactIndex.build(vectors).search(queries, 5)

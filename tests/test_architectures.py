@@ -47,6 +47,7 @@ def test_vectors_are_those_of_sentence_transformers(variant):
     np.testing.assert_allclose(dynamic(model, tokenizer, 8)(tiny.TEXTS), alone(tiny.TEXTS), atol=1e-5)  # padding is nothing
 
 
+@pytest.mark.slow
 def test_so_are_those_of_a_checkpoint_and_an_export(variant, tmp_path):
     name, path = variant
     model, tokenizer = load(str(path), {})

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import forked
 import pytest
 from conftest import ROOT
 
@@ -22,10 +23,9 @@ def test_what_differs_too_much_is_told():
 
 @pytest.mark.slow
 def test_over_gloo_all_agrees(tmp_path):
-    done = subprocess.run(
+    done = forked.shell(
         ["bash", ROOT / "scripts" / "check_gpu.sh", "--device", "cpu", "--without", "quickstart", "cache",
-         "--encoder", "scratch-1x32", "--steps", "40", "--batch_size", "16", "--out", tmp_path / "out"],
-        capture_output=True, text=True, timeout=1200, env=os.environ | {"PYTHON": sys.executable})
+         "--encoder", "scratch-1x32", "--steps", "40", "--batch_size", "16", "--out", tmp_path / "out"])
     assert done.returncode == 0, done.stdout + done.stderr
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
     verdicts = {row[0]: row[-1] for row in table}

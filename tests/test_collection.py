@@ -261,6 +261,7 @@ def test_a_collection_of_another_tokenizer_is_refused(tmp_path, tokenizer, capsy
     assert not collections.build(path, sources(), tokenizer)
 
 
+@pytest.mark.slow
 def test_the_scripts_check_the_tokenizer(tmp_path, tokenizer, monkeypatch):
     collections.build(str(tmp_path / "c"), sources(), tokenizer)
     model, other = create("scratch-1x32", {"max_seq_length": 16}, ["别的字"])

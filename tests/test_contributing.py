@@ -34,6 +34,7 @@ def kept():
     weights._sources[:] = sources
 
 
+@pytest.mark.slow
 def test_every_example_runs(tmp_path, monkeypatch, capsys, kept):
     monkeypatch.chdir(tmp_path)
     found = examples()

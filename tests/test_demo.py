@@ -7,13 +7,14 @@ import subprocess
 import sys
 import urllib.request
 
+import forked
 import pytest
 from conftest import ROOT
 
 
 @pytest.mark.slow
 def test_the_demo_serves_and_thumbs_become_a_new_encoder(tmp_path):
-    env = os.environ | {"OUT": str(tmp_path / "demo"), "PORT": "0", "STEPS": "3", "ENCODER": "scratch-1x32", "FEWEST": "3"}
+    env = os.environ | forked.python_env() | {"OUT": str(tmp_path / "demo"), "PORT": "0", "STEPS": "3", "ENCODER": "scratch-1x32", "FEWEST": "3"}
     with open(tmp_path / "log", "w") as log:  # a pipe that nobody reads would fill
         demo = subprocess.Popen(["bash", str(ROOT / "scripts" / "serve_demo.sh")], stdout=subprocess.PIPE, stderr=log,
                                 text=True, env=env, cwd=tmp_path)

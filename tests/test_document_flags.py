@@ -230,6 +230,7 @@ def test_vectors_that_do_not_fit_are_errors(tmp_path):
         measured("--run_file", "x", "--qrels_file", "y", "--candidates_file", "z")
 
 
+@pytest.mark.slow
 def test_figures_are_percent_or_fractions(tmp_path):
     dump(tmp_path / "v", [[1, 0], [0.9, 0], [0.8, 0]], "abc", [[1, 0]], ["q"])
     (tmp_path / "qrels").write_text("q 0 c 1\n")

@@ -47,6 +47,7 @@ def test_vectors_do_not_depend_on_how_texts_are_dealt(checkpoint):
     assert dynamic(model, tokenizer)([]).shape == (0, model.dimension)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "least"), [("static", 0.99999), ("onnx", 0.9999), ("int8", 0.995)])
 def test_engines_agree(checkpoint, engine, least):
     model, tokenizer = load(str(checkpoint), {})
@@ -56,6 +57,7 @@ def test_engines_agree(checkpoint, engine, least):
     assert np.einsum("ij,ij->i", fast(TEXTS), truth).min() > least
 
 
+@pytest.mark.slow
 def test_auto_exports_for_many_texts_only(checkpoint):
     model, tokenizer = load(str(checkpoint), {})
     assert fast_encoder(model, tokenizer, "auto", 50)[1] == "dynamic"

@@ -65,6 +65,7 @@ def test_b7_recall_is_never_above_100(tmp_path):
     assert hits == [[2]] and metrics.recall_at(hits, 5) == [1.0]
 
 
+@pytest.mark.slow
 def test_b8_every_positive_of_a_query_counts(tmp_path):
     pairs = [("q", "a"), ("q", "b"), ("q", "c")]
     for first in "abc":
@@ -110,6 +111,7 @@ def test_b10_a_query_that_is_its_own_positive_counts(tmp_path):
     assert evaluate(tmp_path, [("q", "q")], [("q", ["q", "x"])])[0] == "recall@1=100.0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "line", "message"), [
     ("pairs.csv", "a\tb\tc\td", "pairs.csv:3: 4 columns"),
     ("pairs.csv", "only one", "pairs.csv:3: 1 column"),
@@ -151,6 +153,7 @@ def test_every_spelling_of_the_pair_file(tmp_path, flag):
     fail("evaluate.py", "--similar_text", *command[2:], cwd=tmp_path)  # no guessing of prefixes
 
 
+@pytest.mark.slow
 def test_formats(tmp_path):
     pairs = [("q", "a"), ("r", "b")]
     results = [("q", ["a"]), ("r", ["x", "b"])]

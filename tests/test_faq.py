@@ -128,6 +128,7 @@ def test_an_entry_gets_its_best_question_or_their_smooth_maximum():
     assert mine == pytest.approx([0.9, 0.5]) and others == pytest.approx([0.8, 0.5])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60), st.floats(0, 1))
 def test_the_threshold_is_the_lowest_that_keeps_the_precision(pairs, precision):
     sure, right = np.array([p for p, _ in pairs]), np.array([r for _, r in pairs])
@@ -212,6 +213,7 @@ def test_a_question_without_an_entry_is_never_found():
     assert hits.tolist() == [False] * 3 and near.tolist() == [False, True, False]
 
 
+@pytest.mark.slow
 def test_calibration_says_what_its_questions_cannot_tell(letters, capsys):
     questions = [f"{'aab' if n % 2 else 'ccd'}{'z' * (n > 1)}{n}" for n in range(2, 42)] + ["AAB!"]
     wanted = [n % 2 == 0 for n in range(2, 42)] + [0]

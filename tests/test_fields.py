@@ -67,6 +67,7 @@ def test_semantic_index_json(before, changes, message):
         load(str(path.parent), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "message"), [
     ({"hidden_size": 1_000_000}, "hidden_size is 1000000, expected a whole number from 1 to 65536"), ({"hidden_size": "32"}, 'hidden_size is "32"'),
     ({"hidden_size": 8192}, r"asks for [0-9,]* parameters \(hidden_size 8192, .*model_state.pdparams of [0-9,]* bytes holds"), ({"hidden_size": 0}, "hidden_size is 0"),

@@ -10,9 +10,8 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 
+import forked
 import paddle
 import pytest
 from conftest import FRAMES, ROOT, SUBJECTS
@@ -86,9 +85,7 @@ def pairs(count, first=0):
 def run_page(document, folder, **more):
     """Type a document's blocks into one shell; returns what the commands printed, together."""
     text = "\n".join(on_a_cpu(text) for kind, text in blocks(document) if kind == "here")
-    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-euc", text], cwd=folder, capture_output=True, text=True, timeout=900, env=os.environ | {
-        "PATH": path, "PYTHON": sys.executable, "DEVICE": "cpu", "OMP_NUM_THREADS": "1"} | more)
+    done = forked.shell(["bash", "-euc", text], cwd=folder, env={"DEVICE": "cpu"} | more)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 

@@ -63,6 +63,7 @@ fusions = st.builds(Fusion, st.sampled_from(KINDS), st.sampled_from([0, 1, 60]),
                     st.tuples(st.floats(0, 5), st.floats(0.01, 5)))
 
 
+@pytest.mark.slow
 @given(rankings(3), rankings(3), fusions, st.integers(1, 30), st.lists(st.integers(-1, 40), min_size=3, max_size=3))
 def test_an_exact_match_is_never_lost(one, two, fusion, k, exact):
     found = fuse([one, two], fusion, k, np.array(exact))
@@ -81,6 +82,7 @@ def test_an_exact_match_is_never_lost(one, two, fusion, k, exact):
                     assert found.parts[row, place, source] == own.scores[row, rank - 1]
 
 
+@pytest.mark.slow
 @given(rankings(2), fusions)
 def test_a_ranking_fused_with_itself_keeps_its_order(one, fusion):
     found = fuse([one, one], fusion, 12)

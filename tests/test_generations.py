@@ -66,6 +66,7 @@ class Place:
         return (await self.service.search([query]))["replies"][0]["hits"][0]["answer"]
 
 
+@pytest.mark.slow
 def test_a_new_encoder_goes_live_while_searches_and_writes_go_on_and_back(tmp_path):
     async def go():
         async with Place(tmp_path) as place:

@@ -58,6 +58,7 @@ def assert_equal(a, b):
         np.testing.assert_allclose(value, b[1][name], atol=1e-6 * length, rtol=0, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [2, 3])
 @pytest.mark.parametrize("name", HEADS)
 def test_chunks_give_the_gradient_of_the_whole_batch(tmp_path, name, columns):
@@ -71,6 +72,7 @@ def test_one_text_a_sample_too(tmp_path):
     assert_equal(gradients(tmp_path, SimCSE(), 0.1, columns=1, use_gradient_cache=True), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [False, True])
 def test_dropout_drops_the_same_in_both_passes(tmp_path, cache):
     """With dropout the second pass must repeat the first: then even the masks of the plain batch come out."""
@@ -80,6 +82,7 @@ def test_dropout_drops_the_same_in_both_passes(tmp_path, cache):
     assert abs(gradients(tmp_path, InBatchNegative(), 0.0)[0] - whole[0]) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [False, True])
 def test_layers_computed_again_give_the_same_gradient(tmp_path, cache):
     whole = gradients(tmp_path, InBatchNegative(), 0.2)
@@ -104,6 +107,7 @@ def test_the_random_state_goes_on_after_the_second_pass(tmp_path):
     assert (seen[0] != seen[2]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_blocks_of_rows_give_the_loss_of_all(tmp_path, monkeypatch, name):
     whole = gradients(tmp_path, HEADS[name]())

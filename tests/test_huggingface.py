@@ -21,6 +21,7 @@ needs_minilm = pytest.mark.skipif(MINILM is None, reason="the package gt-all-min
 REFERENCE = json.loads(Path(__file__).with_name("reference").joinpath("minilm.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @needs_minilm
 def test_vectors_are_those_of_sentence_transformers():
     before = sorted(os.listdir(MINILM))
@@ -31,6 +32,7 @@ def test_vectors_are_those_of_sentence_transformers():
     assert sorted(os.listdir(MINILM)) == before  # nothing is written beside the weights
 
 
+@pytest.mark.slow
 @needs_minilm
 def test_it_trains_and_saves_as_any_encoder(tmp_path):
     model, tokenizer = create(str(MINILM), {"output_emb_size": 32, "max_seq_length": 64, "dropout": 0.2})

@@ -150,7 +150,7 @@ class Engines(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-TestEngines = Engines.TestCase
+TestEngines = pytest.mark.slow(Engines.TestCase)
 TestEngines.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 

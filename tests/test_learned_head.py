@@ -34,6 +34,7 @@ def head_of(directory):
     return {name: value.numpy() for name, value in paddle.load(os.path.join(directory, "head.pdparams")).items()}
 
 
+@pytest.mark.slow
 def test_it_learns_and_a_resumed_run_ends_where_the_undisturbed_one_does(tmp_path):
     model, tokenizer, head, data = made()
     before = {name: value.numpy().copy() for name, value in head.state_dict().items()}

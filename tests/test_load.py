@@ -47,6 +47,7 @@ def test_a_search_is_compared_with_encoding(place, tmp_path):
     assert row.pop("entries") == 1500 and len(row) == 6 and all(value > 0 for value in row.values())
 
 
+@pytest.mark.slow
 def test_only_this_machine_is_put_under_load(tmp_path):
     texts = tmp_path / "texts"
     texts.write_text("a\n")

@@ -117,6 +117,7 @@ def made(seed=0, dims=(4, 9)):
     return model, tokenizer, Matryoshka(Scaled(), dims), TrainingSet.from_samples(PAIRS, tokenizer, 8, seed=1, labels=labels)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_the_undisturbed_one_does(tmp_path):
     """With the inner head's own parameter, learnt, saved and resumed."""
     train(*made(), schedule(tmp_path / "whole"))
@@ -164,6 +165,7 @@ def nested(toy):
     return out / "latest"
 
 
+@pytest.mark.slow
 def test_cut_vectors_are_the_same_in_every_engine(nested, tmp_path):
     texts = ["卡丢了怎么办", "a", "忘记密码了找谁" * 9, "退款没到账"]
     whole = dynamic(*loading.load(str(nested), {}))(texts)

@@ -52,6 +52,7 @@ class InLite(Engines):
                 "milvus": IndexSettings("milvus", milvus=MilvusSettings(InLite.uri, collection=f"engine{InLite.turn}"))}
 
 
+@pytest.mark.slow
 def test_the_contract_of_every_engine(uri):
     from hypothesis.stateful import run_state_machine_as_test
 
@@ -133,6 +134,7 @@ def test_a_row_that_stands_twice_is_mended(named):
     assert collection.count() == 60 and twice in (60, 63)
 
 
+@pytest.mark.slow
 def test_versions_of_encoders_stand_behind_an_alias(named, tmp_path):
     corpus, seen = Corpus.from_texts(TEXTS), []
     for number, encoder in enumerate(["one", "two", "three"]):
@@ -151,6 +153,7 @@ def test_versions_of_encoders_stand_behind_an_alias(named, tmp_path):
         TextIndex.load(str(tmp_path / "two"), named)
 
 
+@pytest.mark.slow
 def test_an_index_that_is_not_kept_goes_with_its_object(named):
     index = build_index(unit(20), named, queries=5)
     dead = temporary_name(index.connection, named.milvus.collection).replace(f"_{os.getpid()}_", "_999999999_")
@@ -178,6 +181,7 @@ def test_an_alias_takes_no_collection_of_others(named):
     other.drop()
 
 
+@pytest.mark.slow
 def test_milvus_searches_by_keyword(named, tmp_path):
     index = kept(named, unit(60), TEXTS[:57] + ["银行卡丢了", "退款多久到账", "退款退款到账"], full_text=True)
     ids, scores = index.keyword.search(["退款到账", "银行卡"], 3)
@@ -249,6 +253,7 @@ def test_what_a_directory_tells_is_checked(named, tmp_path):
         engine("milvus").load(str(tmp_path / "a"), meta)
 
 
+@pytest.mark.slow
 def test_a_service_keeps_its_snapshots_in_milvus(named, tmp_path):
     """What serve.py does beside its searches: each snapshot is a collection of its own, the last but one stays."""
     from deploy.service.live import Frozen

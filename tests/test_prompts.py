@@ -91,6 +91,7 @@ def prompted(toy, tmp_path_factory):
     return path / "latest"
 
 
+@pytest.mark.slow
 def test_the_checkpoint_keeps_them(prompted):
     settings = json.loads((prompted / "semantic_index.json").read_text())
     assert (settings["query_prompt"], settings["passage_prompt"]) == ("问：", "答：")

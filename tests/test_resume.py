@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import numpy as np
 import paddle
 import pytest
@@ -29,10 +30,13 @@ class Run:
         logs = f"{directory}.log{Run.count}"
         start = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", logs]
         self.path = f"{logs}/workerlog.0" if processes > 1 else f"{directory}.out{Run.count}"
-        command = [sys.executable, "-u", *(start if processes > 1 else []), str(ROOT / words[0]), *map(str, words[1:])]
         with open(f"{directory}.out{Run.count}", "w") as file:
-            self.process = subprocess.Popen(command, cwd=directory.parent, stdout=file, stderr=subprocess.STDOUT,
-                                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+            if processes == 1:
+                self.process = forked.start(words, cwd=directory.parent, stdout=file, stderr=file)
+            else:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-u", *start, str(ROOT / words[0]), *map(str, words[1:])], cwd=directory.parent,
+                    stdout=file, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
     def printed(self):
         if not os.path.exists(self.path):
@@ -53,8 +57,10 @@ class Run:
         return self.process.wait(timeout=200)
 
 
-def of_run(directory):
-    """The processes whose command line names a directory."""
+def of_run(run, directory):
+    """(Process, whether it is a launcher) of a run: itself, or those whose command line names its directory."""
+    if isinstance(run.process, forked.Forked):
+        return [(run.process.pid, False)] if run.process.poll() is None else []
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -92,7 +98,7 @@ def test_ten_kills_change_nothing(toy, tmp_path, processes):
     for kill in range(10 if processes == 1 else 4):
         run = Run(toy, tmp_path / "part", processes).until("global step")
         time.sleep(rng.uniform(0, lasted / 25))
-        pids = of_run(tmp_path / "part")
+        pids = of_run(run, tmp_path / "part")
         assert run.process.poll() is None and len(pids) == (1 if processes == 1 else 3)
         workers = [pid for pid, launcher in pids if not launcher]
         for pid in [rng.choice(workers)] if kill % 2 else [pid for pid, _ in pids]:
@@ -113,7 +119,7 @@ def test_told_to_stop_it_saves_first(toy, tmp_path, processes):
     run = Run(toy, tmp_path / "part", processes, "--save_steps", 0).until("global step 3,")
     run.process.send_signal(signal.SIGTERM)
     assert run.end() == (128 + signal.SIGTERM if processes == 1 else signal.SIGTERM), run.printed()
-    assert "told to stop: saved step" in run.printed() and not of_run(tmp_path / "part")
+    assert "told to stop: saved step" in run.printed() and not of_run(run, tmp_path / "part")
     step = int(os.readlink(tmp_path / "part" / "latest").split("_")[1])
     assert 3 <= step < 120
     again, whole = (Run(toy, tmp_path / name, processes, "--save_steps", 0) for name in ("part", "whole"))

@@ -33,6 +33,7 @@ def mined(search, negatives=4):
     return mine(PAIRS, search, Known(PAIRS, groups, 300), MiningRules(negatives, rank_max=50, sampling="top"), fill=True).documents
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=8), min_size=1, max_size=5).filter(lambda rows: len(set(map(len, rows))) == 1))
 def test_of_what_was_drawn_again_the_first_is_left(rows):
     for row, found in zip(rows, first_only(np.array(rows)).tolist()):
@@ -60,6 +61,7 @@ def test_uniform_is_uniform_and_normal_lies_round_the_querys_place():
     assert sorted(anywhere(5, 9, 0)(np.arange(1))[0][0]) == [0, 1, 2, 3, 4]  # a small corpus is dealt whole
 
 
+@pytest.mark.slow
 def test_clusters_are_found_and_given_again_by_the_seed():
     clusters = Clusters(VECTORS, 6, 0)
     assert len(np.unique(clusters.of[:6])) == 6 and (clusters.of == clusters.of[OF]).all()

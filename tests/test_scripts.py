@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import numpy as np
 import paddle
 import pytest
@@ -91,11 +92,8 @@ def test_a_process_waits_for_one_that_works_long(tmp_path):
 def test_gradients_of_two_processes_are_those_of_one(tmp_path):
     """For every head, every parameter's gradient, dropout off, an odd last batch and hard negatives; and in chunks."""
     script = ROOT / "tests" / "gradients.py"
-    subprocess.run([sys.executable, script, tmp_path / "one"], check=True, timeout=200)
-    done = subprocess.run([sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir",
-                           str(tmp_path / "log"), str(script), str(tmp_path / "two")], timeout=200,
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    for done in (forked.run([script, tmp_path / "one"]), launch(2, script, tmp_path / "two", cwd=tmp_path)):
+        assert done.returncode == 0, done.stdout + done.stderr
     one, two = paddle.load(str(tmp_path / "one")), paddle.load(str(tmp_path / "two"))
     assert len(one) == 24 + 14 and one.keys() == two.keys()
     assert {"head.temperature", "head.linear.weight"} <= two["learned, both"].keys()
@@ -369,16 +367,15 @@ def test_shell_scripts_parse(script):
 
 
 def test_shell_scripts_take_overrides_and_fail_when_a_step_fails(toy, tmp_path):
-    env = os.environ | {"PYTHON": sys.executable, "DEVICE": "cpu", "MODEL_NAME_OR_PATH": "scratch-1x32", "EPOCHS": "1",
-                        "TRAIN_SET_FILE": str(toy / "train.csv"), "SAVE_DIR": str(tmp_path / "ckpt"),
-                        "PARAMS_PATH": str(tmp_path / "ckpt" / "latest"), "SIMILAR_TEXT_PAIR": str(toy / "dev.csv"),
-                        "CORPUS_FILE": str(toy / "corpus.csv"), "RECALL_RESULT_DIR": str(tmp_path / "result"),
-                        "RECALL_NUM": "10", "INDEX_DIR": str(tmp_path / "index"), "BATCH_SIZE": "8"}
+    env = {"DEVICE": "cpu", "MODEL_NAME_OR_PATH": "scratch-1x32", "EPOCHS": "1",
+           "TRAIN_SET_FILE": str(toy / "train.csv"), "SAVE_DIR": str(tmp_path / "ckpt"),
+           "PARAMS_PATH": str(tmp_path / "ckpt" / "latest"), "SIMILAR_TEXT_PAIR": str(toy / "dev.csv"),
+           "CORPUS_FILE": str(toy / "corpus.csv"), "RECALL_RESULT_DIR": str(tmp_path / "result"),
+           "RECALL_NUM": "10", "INDEX_DIR": str(tmp_path / "index"), "BATCH_SIZE": "8"}
 
     def shell(name, *flags, **more):
         # sh, as in the recipe's documents: not bash on Debian
-        return subprocess.run(["sh", str(ROOT / "scripts" / name), *flags], env=env | more, capture_output=True,
-                              text=True, timeout=200)
+        return forked.shell(["sh", ROOT / "scripts" / name, *flags], env=env | more, timeout=200)
 
     for name, flags in (("train_batch_neg.sh", ()), ("run_build_index.sh", ()), ("evaluate.sh", ("--result_tsv", ""))):
         done = shell(name, *flags)

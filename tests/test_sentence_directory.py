@@ -38,6 +38,7 @@ def exported(request, tmp_path_factory):
     return request.param, place, model, tokenizer
 
 
+@pytest.mark.slow
 def test_vectors_are_what_sentence_transformers_gives_of_the_export(exported):
     name, place, model, tokenizer = exported
     wanted = REFERENCE[name]
@@ -153,6 +154,7 @@ def test_two_dense_modules_must_be_the_pooler_and_one_more(tmp_path):
         load(str(tmp_path / "o"), {})
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_a_training_has_a_card(checkpoint, toy, tmp_path):
     out = succeed("export_model.py", "--params_path", checkpoint, "--output_path", tmp_path / "o", "--format",
                   "sentence-transformers", "--dev_set_file", toy / "dev.csv", "--corpus_file", toy / "corpus.csv")

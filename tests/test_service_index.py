@@ -22,6 +22,7 @@ steps = st.lists(st.one_of(
     st.tuples(st.just("remove"), st.integers(1, 6)), st.just(("rebuild",)), st.just(("adopt",)), st.just(("restart",))), max_size=14)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(steps)
 def test_an_index_that_changed_finds_what_a_new_one_finds(tmp_path_factory, steps):

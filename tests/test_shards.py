@@ -1,7 +1,6 @@
 import os
-import subprocess
-import sys
 
+import forked
 import numpy as np
 import pytest
 from conftest import ROOT, launch, succeed
@@ -32,7 +31,8 @@ def test_merged_lists_are_those_of_one_index():
 def test_two_processes_find_what_one_finds(tmp_path):
     """Exact search to the id, equal scores by id; hnsw, which looks at every vector here, the same scores."""
     script = ROOT / "tests" / "sharded_search.py"
-    subprocess.run([sys.executable, script, tmp_path / "one.npz"], check=True, timeout=200)
+    one = forked.run([script, tmp_path / "one.npz"])
+    assert one.returncode == 0, one.stderr
     done = launch(2, script, tmp_path / "two.npz", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:

@@ -57,6 +57,7 @@ def test_a_text_that_stands_twice_in_a_batch_is_masked(tmp_path):
     assert data.shared_texts() == 2
 
 
+@pytest.mark.slow
 def test_training_spreads_the_vectors_and_keeps_the_views_together(tmp_path):
     model, tokenizer, data = setup()
     best = train(model, tokenizer, SimCSE(), data, Schedule(str(tmp_path), epochs=20, learning_rate=3e-3, log_steps=1000))

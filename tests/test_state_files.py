@@ -174,6 +174,7 @@ def test_a_type_with_a_forged_state_makes_no_pointers(tmp_path):
         read_state(str(path))
 
 
+@pytest.mark.slow
 def test_lying_lengths_take_no_memory(tmp_path):
     huge = struct.pack("<Q", 2**40)
     lies = [b"\x80\x04\x8e" + huge, b"\x80\x04\x8d" + huge, b"\x80\x04\x96" + huge, b"\x80\x04B\xff\xff\xff\xff", b"\x80\x02}r\xff\xff\xff\xff.",
@@ -211,6 +212,7 @@ def test_one_piece_is_no_thousand_arrays(tmp_path):
         read_state(str(path))
 
 
+@pytest.mark.slow
 def test_cuts_and_changes_are_one_error_or_a_state(tmp_path):
     path = tmp_path / "w"
     paddle.save(STATES["optimizer"](), str(path))

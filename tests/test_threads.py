@@ -26,6 +26,7 @@ def often():
     sys.setswitchinterval(usual)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["dynamic", "training", "static", "onnx"])
 def test_threads_that_share_an_encoder_get_their_own_vectors(checkpoint, engine, often):
     model, tokenizer = load(str(checkpoint), {})

@@ -57,6 +57,7 @@ def test_the_fast_path_is_really_taken(vocabulary):
         tokenizer(["ok", "🫨"])
 
 
+@pytest.mark.slow
 def test_every_plain_character_splits_as_in_python(vocabulary):
     basic = ErnieTokenizer(vocabulary).basic_tokenizer
     normal = normalizers.BertNormalizer(lowercase=True)
@@ -79,6 +80,7 @@ def test_every_character_splits_in_python_as_in_paddlenlp(vocabulary, lower):
             assert split_words(text, lower) == basic.tokenize(text), hex(code)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(max_size=80), length=st.integers(3, 40))
 def test_any_text_has_paddlenlps_ids(vocabulary, text, length):

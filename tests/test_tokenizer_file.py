@@ -48,6 +48,7 @@ def directory(request, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [8, 64])
 def test_ids_are_the_librarys_own(directory, length):
     ours = read_tokenizer(str(directory), length)

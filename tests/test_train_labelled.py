@@ -261,6 +261,7 @@ def test_with_a_corpus_recall_chooses_and_all_metrics_are_there(pairs, tmp_path)
         "train_labelled.py", *flags, "--save_dir", tmp_path / "c", "--best_metric", "ndcg")
 
 
+@pytest.mark.slow
 def test_a_balanced_run_resumes_exactly(tmp_path):
     samples = [[row[i], other[1]] for row in TEXTS for i, other in ((0, row), (2, row), (0, TEXTS[0]), (1, TEXTS[5]))]
     labels = np.array([1.0, 1, 0, 0] * len(TEXTS))

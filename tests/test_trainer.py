@@ -68,6 +68,7 @@ def assert_same(a, b, atol=0.0):
         np.testing.assert_allclose(value, weights(b)[name], atol=atol, rtol=0, err_msg=name)
 
 
+@pytest.mark.slow
 def test_loss_falls_lines_are_the_recipes_and_checkpoints_stand(tmp_path, capsys):
     model, tokenizer, data = setup()
     last = train(model, tokenizer, InBatchNegative(), data, schedule(tmp_path, epochs=8))
@@ -106,6 +107,7 @@ def test_zero_epochs_save_the_encoder_as_it_starts(tmp_path):
     np.testing.assert_array_equal(weights(tmp_path / "latest")["emb_reduce_linear.weight"], before)
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_other_seed_others(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         model, tokenizer, data = setup()
@@ -115,6 +117,7 @@ def test_same_seed_same_weights_other_seed_others(tmp_path):
         assert_same(tmp_path / "a" / "latest", tmp_path / "c" / "latest")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 4, 7])
 def test_a_resumed_run_ends_where_the_undisturbed_one_does(tmp_path, stop):
     """Dropout on; the optimizer, the schedule and the position all come back."""
@@ -189,6 +192,7 @@ def test_each_script_looks_at_its_directory_first(tmp_path, monkeypatch, script)
         script.main()
 
 
+@pytest.mark.slow
 def test_an_overwritten_run_draws_its_own_steps(tmp_path):
     """The old run's curves went on behind the new one's end."""
     train(*setup()[:2], InBatchNegative(), setup()[2], schedule(tmp_path, epochs=4, log_steps=5))
@@ -249,6 +253,7 @@ def test_early_stopping(tmp_path, capsys):
     assert Checkpoints(str(tmp_path)).steps()[-1] == 8
 
 
+@pytest.mark.slow
 def test_keep_checkpoints_keeps_the_newest_and_the_best(tmp_path):
     model, tokenizer, data = setup()
     train(model, tokenizer, InBatchNegative(), data,
@@ -256,6 +261,7 @@ def test_keep_checkpoints_keeps_the_newest_and_the_best(tmp_path):
     assert Checkpoints(str(tmp_path)).steps() == [2, 9, 10]
 
 
+@pytest.mark.slow
 def test_a_kill_while_old_checkpoints_shrink_stops_no_later_run(tmp_path, monkeypatch):
     """Killed between the manifest that no longer names the optimizer's state and its removal: its file is still ours."""
     model, tokenizer, data = setup()

@@ -85,6 +85,7 @@ def test_unknown_metrics_are_named():
     trec_metrics.check(["mrr@1", "ndcg@010", "hole@999999999"])
 
 
+@pytest.mark.slow
 def test_intervals_cover_and_the_test_tells_apart():
     rng = np.random.default_rng(0)
     values = rng.random(200)
@@ -100,6 +101,7 @@ def test_intervals_cover_and_the_test_tells_apart():
     assert 0.25 < np.mean(np.array(apart) < 0.5) < 0.75  # p is uniform where there is no difference
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path):
     run, qrels = random_run(0)
     for name, some in (("one", run), ("two", {q: dict(list(row.items())[::2]) for q, row in run.items()})):
