@@ -6,7 +6,6 @@ import random
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,9 +53,7 @@ class Job:
     def __init__(self, path, *command):
         self.path = path
         with open(path, "a") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-u", str(ROOT / command[0]), *map(str, command[1:])], cwd=path.parent, stdout=file,
-                stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+            self.process = forked.start(command, cwd=path.parent, stdout=file, stderr=file)
 
     def until(self, text, count=1):
         """Wait until a text was printed so often."""
