@@ -36,8 +36,18 @@ def import_libraries():
     import paddle
     import paddle.inference  # noqa: F401
     import paddlenlp.transformers  # noqa: F401
-    import scipy.sparse  # noqa: F401
+    import scipy.sparse
+    import scipy.stats  # noqa: F401
     import tokenizers  # noqa: F401
+    with contextlib.suppress(ImportError):  # of some scripts alone
+        import ir_measures  # noqa: F401
+        import jieba  # noqa: F401
+        import matplotlib
+        import sklearn.cluster
+        import sklearn.manifold  # noqa: F401
+        import visualdl  # noqa: F401
+        matplotlib.use("Agg")
+        import matplotlib.pyplot
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if name != "__main__" and file and Path(file).is_relative_to(ROOT) \
