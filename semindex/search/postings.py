@@ -1,7 +1,7 @@
 """An inverted index of some texts that does not change, and the best of them for a query by BM25."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -211,10 +211,11 @@ class Postings:
 
     def _search(self, starts: np.ndarray, columns: np.ndarray, idf: np.ndarray, k: int,
                 sums: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        slots, found = map(list, zip(*self._candidates(starts, columns, idf, k, sums)))
+        shares = SHARES if len(self.ids) > max(FEW, 4 * GROUP * k) else ()
+        slots, found = map(list, zip(*self._candidates(starts, columns, idf, k, shares, sums)))
         sizes = [len(some) for some in slots]
         owner, places, scores = np.repeat(np.arange(len(slots)), sizes), np.concatenate(slots), np.concatenate(found)
-        if np.isnan(scores).any():
+        if shares:
             scores = self.scores(places, np.append(0, np.cumsum(sizes)), starts, columns, idf)
         order = np.lexsort((places, -scores, owner))
         ids, scores, last = self.ids[places[order]], scores[order], 0
@@ -223,12 +224,13 @@ class Postings:
             yield ids[best], scores[best]
             last += size
 
-    def _candidates(self, starts: np.ndarray, columns: np.ndarray, idf: np.ndarray, k: int,
+    def _candidates(self, starts: np.ndarray, columns: np.ndarray, idf: np.ndarray, k: int, shares: Sequence[float],
                     sums: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield for each query the slots of some texts that hold the k best, and their scores, NaN if not known yet.
+        """Yield for each query the slots of some texts that hold the k best, and their sums: scores, with no shares.
 
         Terms that most texts have weigh little, and make up most of the work. So they are left out once their highest
-        weights together cannot lift a text above the k best of the others (Turtle and Flood 1995, MaxScore).
+        weights together cannot lift a text above the k best of the others (Turtle and Flood 1995, MaxScore): shares
+        says when to look.
         """
         assert self._statistics
         self._weigh(np.unique(columns))
@@ -237,25 +239,24 @@ class Postings:
         whole = np.bincount(owner, highest, len(starts) - 1)
         before = np.cumsum(highest) - highest
         rest = np.append(whole[owner] - before + before[starts[owner]], 0)  # what a query's terms from each on can add
-        shares = SHARES if len(self.ids) > max(FEW, 4 * GROUP * k) else ()
         counts = [np.bincount(owner, rest[:-1] > share * whole[owner], len(starts) - 1) for share in shares]
         stops = np.stack([*(starts[:-1] + count.astype(np.int64) for count in counts), starts[1:]], axis=1)
         factors, grid = idf.astype(np.float32), sums.reshape(GROUP, -1)
-        for first, last, row in zip(starts[:-1].tolist(), starts[1:].tolist(), stops.tolist()):
+        for done, last, row in zip(starts[:-1].tolist(), starts[1:].tolist(), stops.tolist()):
             sums.fill(0)
-            done, slack = first, 4 * ROUNDING * (last - first + 8)
+            slack = 4 * ROUNDING * (last - done + 8) if shares else 0.0  # else they are the scores themselves
             for until in row:
-                add_terms(self, columns[done:until], factors[done:until], sums)
-                whole_sums, done = done == first and until == last, until
+                add_terms(columns[done:until], factors[done:until], self.starts, self.slots, self.weights, sums)
+                done = until
                 missing, tops, kth = rest[until] if until < last else 0.0, grid.max(axis=0), 0.0
                 if len(tops) >= k:  # at least k texts reach what the k-th of their groups' best does
                     kth = float(np.partition(tops, -k)[-k])
-                least = kth if whole_sums else kth - missing - slack * (kth + missing)
+                least = max(kth - missing - slack * (kth + missing), SMALLEST)
                 if least > SMALLEST or until == last:
-                    slots = np.flatnonzero(sums >= max(least, SMALLEST))
+                    slots = np.flatnonzero(sums >= least)
                     if until == last or len(slots) <= 4 * k + len(self.ids) // 50:
                         break
-            yield slots, sums[slots] if whole_sums else np.full(len(slots), np.nan, np.float32)
+            yield slots, sums[slots]
 
     def scores(self, slots: np.ndarray, bounds: np.ndarray, starts: np.ndarray, columns: np.ndarray,
                idf: np.ndarray) -> np.ndarray:
@@ -275,8 +276,8 @@ class Postings:
         shared = np.flatnonzero(asked)[::-1]
         row, counts = row[shared], self.row_counts[places[shared]]
         weights = (counts / (counts + self._norms[slots][row])).astype(np.float32)
-        weights *= idf.astype(np.float32)[asked[shared] - 1]
-        return sum_rows(weights, np.bincount(row, minlength=len(slots))[::-1])[::-1]
+        sizes = np.bincount(row, minlength=len(slots))[::-1]
+        return sum_rows(weights, asked[shared] - 1, idf.astype(np.float32), sizes)[::-1]
 
 
 def _marks(ids: np.ndarray, terms: np.ndarray, table: Any) -> np.ndarray:
