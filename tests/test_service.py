@@ -24,6 +24,7 @@ def test_every_endpoint_answers(server, place):
         status, reply, _ = server.ask("POST", "/search", {"query": [f"{s}怎么办" for s in SUBJECTS], "method": method})
         assert status == 200 and [row["hits"][0]["answer"] for row in reply["replies"]] == [f"答{i}" for i in range(len(SUBJECTS))]
     vectors = server.ask("POST", "/encode", {"id": 7, "texts": ["退款", "挂失"], "is_tokenized": False})[1]
+    assert server.ask("POST", "/encode", {"id": [2**70, "卡"], "texts": ["退款"]})[1]["id"] == [2**70, "卡"]
     assert vectors["id"] == 7 and vectors["status"] == 200 and vectors["result"] == vectors["results"]
     form = server.ask("POST", "/encode", raw=b"id=7&texts=%E9%80%80%E6%AC%BE&texts=%E6%8C%82%E5%A4%B1",
                       headers={"Content-Type": "application/x-www-form-urlencoded"})[1]

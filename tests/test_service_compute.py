@@ -14,7 +14,7 @@ from small_encoder import WIDTH, encoder, run
 
 from deploy.service.app import create
 from deploy.service.cache import Cache
-from deploy.service.compute import Compute, FullError
+from deploy.service.compute import OLDEST, Compute, FullError
 
 
 def test_texts_of_many_requests_share_batches_and_get_their_own_vectors():
@@ -38,8 +38,33 @@ def test_texts_of_many_requests_share_batches_and_get_their_own_vectors():
     vectors = asyncio.run(ask())
     texts = ["a", *(letter * n for letter in "bcdefgh" for n in (2, 9))]
     np.testing.assert_allclose(np.concatenate(vectors), np.concatenate([encoder()([text]) for text in texts]), atol=1e-6)
-    assert len(shapes) < 10 and all(rows * longest <= 64 for rows, longest in shapes)
+    assert 4 < len(shapes) < 10 and all(rows * longest <= 64 for rows, longest in shapes)
     compute.stop(5)
+
+
+def test_no_text_is_passed_over_by_many_that_came_later():
+    """Of texts of all lengths a batch is made of like ones: none that is far younger than the oldest is among them."""
+    gate, own = threading.Event(), encoder(lambda ids: gate.wait(10) and run(ids), budget=64)
+    compute, done = Compute(), []
+    lengths = np.random.default_rng(0).integers(1, 30, 600).tolist()
+
+    async def one(place, length):
+        await compute.encode(["b" * length], own)
+        done.append(place)
+
+    async def ask():
+        tasks = [asyncio.create_task(one(place, length)) for place, length in enumerate(lengths)]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(ask())
+    compute.stop(5)
+    left = np.ones(len(lengths), bool)
+    for place in done:
+        left[place] = False
+        assert left[:place].sum() < OLDEST
+    assert done != sorted(done)
 
 
 def test_a_batch_that_fails_fails_its_own_requests_only():

@@ -47,7 +47,8 @@ def routes(service: Service, reader: Any, timely: Callable[..., Awaitable[Any]])
             return asked
         vectors = await timely(request, service.vectors(asked["texts"], "query"))
         rows = orjson.Fragment(await asyncio.to_thread(_dumps, vectors))  # written once, told twice
-        return _rendered({"result": rows, "results": rows, "status": 200}, f'"id":{json.dumps(asked["id"])},')
+        own = orjson.Fragment(json.dumps(asked["id"]))  # a number may be larger than orjson writes
+        return _rendered({"id": own, "result": rows, "results": rows, "status": 200})
 
     @app.get("/status/server")
     async def status() -> dict[str, Any]:
@@ -74,9 +75,9 @@ def routes(service: Service, reader: Any, timely: Callable[..., Awaitable[Any]])
     return app
 
 
-def _rendered(content: dict[str, Any], first: str = "") -> Response:
-    """Return an object as JSON. first: fields that are JSON already."""
-    return Response(b"{" + first.encode() + _dumps(content)[1:], media_type="application/json")
+def _rendered(content: dict[str, Any]) -> Response:
+    """Return an object as JSON."""
+    return Response(_dumps(content), media_type="application/json")
 
 
 def _dumps(value: Any) -> bytes:
