@@ -226,3 +226,18 @@ def test_a_large_file_is_read_as_a_small_one(tmp_path):
     assert count.bad == 1
     with pytest.raises(UserError, match="result:50001: 2 columns"):
         list(results.read_recall_result(str(path)))
+
+
+def test_rankings_are_alike_but_for_rounding():
+    def row(*scores, names="abcd"):
+        return list(zip(names, scores))
+
+    def alike(one, two):
+        return metrics.ranked_alike(one, two, 1e-3)
+
+    assert alike(row(0.9, 0.5, 0.4), row(0.9002, 0.5, 0.4)) and alike([], [])
+    assert alike(row(0.9, 0.5, 0.5), row(0.9, 0.5, 0.5, names="acb"))  # equal ones in any order
+    assert alike(row(0.9, 0.5), row(0.9, 0.5, names="ac"))  # of equal ones at the end any
+    assert not alike(row(0.9, 0.5, 0.4), row(0.9, 0.5, 0.4, names="dbc"))  # another is first
+    assert not alike(row(0.9, 0.8, 0.4), row(0.9, 0.8, 0.4, names="bac"))  # two have changed places
+    assert not alike(row(0.9, 0.5), row(0.9, 0.51)) and not alike(row(0.9, 0.5), row(0.9))

@@ -23,10 +23,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-ROUNDING = 1e-3  # of a score
+ROUNDING = 1e-3  # of a score, where batches have other shapes
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path.append(ROOT)
 from semindex.cli import Parser, positive_float, positive_int, run  # noqa: E402
+from semindex.measure.hits import ranked_alike  # noqa: E402
 
 
 def parser() -> Parser:
@@ -148,22 +149,8 @@ def same_as_a_rebuild(server: Server, faq: str, folder: str) -> int:
     with serving(faq, os.path.join(folder, "again")) as other:
         other.ready()
         replies = [one.ask("POST", "/search", {"query": queries, "top": 3})["replies"] for one in (server, other)]
-    return sum(not alike(mine["hits"], theirs["hits"]) for mine, theirs in zip(*replies))
-
-
-def alike(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> bool:
-    """Tell whether two lists of hits, best first, are the same but for rounding, as batches of other shapes round.
-
-    Scores a rank differ little, and so do those of an answer in both; who is in one alone is hardly above the last.
-    """
-    if len(one) != len(two) or any(abs(a["score"] - b["score"]) > ROUNDING for a, b in zip(one, two)):
-        return False
-    least = min(row[-1]["score"] for row in (one, two)) if one else 0.0
-    for mine, theirs in ((one, two), (two, one)):
-        there = {hit["answer"]: hit["score"] for hit in theirs}
-        if any(abs(hit["score"] - there.get(hit["answer"], least)) > 2 * ROUNDING for hit in mine):
-            return False
-    return True
+    pairs = zip(*([[(hit["answer"], hit["score"]) for hit in reply["hits"]] for reply in some] for some in replies))
+    return sum(not ranked_alike(mine, theirs, ROUNDING) for mine, theirs in pairs)
 
 
 def main() -> int:

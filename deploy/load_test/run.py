@@ -46,8 +46,8 @@ def parser() -> Parser:
     parser.add_argument("--requests", type=positive_int, default=200_000, metavar="N", help="of --memory [200000]")
     parser.add_argument("--samples", type=positive_int, default=200, metavar="N", help="of --first's median [200]")
     parser.add_argument("--entries", type=positive_int, default=100_000, metavar="N", help="of --search_cost [100000]")
-    parser.add_argument("--data_dir", metavar="DIR",
-                        help="where --search_cost keeps its entries, for another run [they are imported each time]")
+    parser.add_argument("--keep_dir", metavar="DIR",
+                        help="where --search_cost keeps its entries for another run [they are imported each time]")
     parser.add_argument("--picture", metavar="FILE", help="where to draw the rates: .png .svg .pdf")
     parser.add_argument("--output_file", metavar="FILE", help="where to write the figures as JSON")
     parser.add_argument("--log", default="", metavar="FILE", help="where the service's log goes [nowhere]")
@@ -57,6 +57,7 @@ def parser() -> Parser:
     parser.reads("faq_dir", "model_dir", "texts")
     parser.writes("picture", "output_file")
     parser.writes("log", role="append")
+    parser.writes("keep_dir", role="save")
     return parser
 
 
@@ -105,11 +106,12 @@ def main() -> None:
         pictures.check_name(args.picture)
     rows = read_rows(args.texts, range(1, 1000), what="texts, tabs between them", may_lack=True)
     texts = list(dict.fromkeys(text for _, row in rows for text in row if text))[: args.distinct]
-    if args.data_dir and args.mode != "search_cost":
-        raise UserError("--data_dir goes with --search_cost alone: what else is measured begins without entries")
+    if args.keep_dir and args.mode != "search_cost":
+        raise UserError("--keep_dir goes with --search_cost alone: what else is measured begins without entries")
     args.seconds = args.seconds or SECONDS.get(args.mode, 10.0)
     with tempfile.TemporaryDirectory() as args.scratch:
-        flags = ["--data_dir", args.data_dir or os.path.join(args.scratch, "data")]
+        # A name of our own: the entries of a service that somebody uses are not added to.
+        flags = ["--data_dir", os.path.join(args.keep_dir or args.scratch, "load_test")]
         flags += [word for name in ("faq_dir", "model_dir") for word in (f"--{name}", getattr(args, name)) if
                   getattr(args, name)]
         if args.mode:

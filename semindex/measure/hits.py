@@ -45,3 +45,16 @@ def percent(values: Sequence[float]) -> float:
 def recalls(hits: Sequence[Sequence[int]], recall_num: int) -> dict[str, float]:
     """Return {'recall@1': percent, ...} for 1, 5, 10, 20, 50 up to recall_num."""
     return {f"recall@{k}": percent(recall_at(hits, k)) for k in RECALL_AT if k <= recall_num}
+
+
+def ranked_alike(one: Sequence[tuple[Hashable, float]], two: Sequence[tuple[Hashable, float]], rounding: float) -> bool:
+    """Tell whether two rankings, best first, are the same but for scores rounded otherwise.
+
+    Scores a rank differ by `rounding` at most, and so do those of a text in both. Equal ones may change places; a text
+    in one ranking alone is hardly above the last: it was cut off in the other.
+    """
+    if len(one) != len(two) or any(abs(a - b) > rounding for (_, a), (_, b) in zip(one, two)):
+        return False
+    last = min(row[-1][1] for row in (one, two)) + 2 * rounding if one else 0.0
+    return all(abs(score - theirs[text]) <= rounding if text in theirs else score <= last
+               for row, theirs in ((one, dict(two)), (two, dict(one))) for text, score in row)
