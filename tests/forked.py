@@ -13,6 +13,7 @@ server's), and variables that are read before or while paddle is imported. Where
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import struct
@@ -103,8 +104,8 @@ class Server:
                 stdout=DEVNULL, stderr=self._log, start_new_session=True, env=self.env)
         self.python = os.path.join(self._folder.name, "python")
         with open(self.python, "w") as file:
-            file.write(f"#!{sys.executable} -SEs\nimport runpy, sys\n"
-                       f"runpy.run_path({forked_python.__file__!r}, run_name='__main__')\n")
+            # Not as its interpreter: the kernel cuts a long path there.
+            file.write(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -SEs {shlex.quote(forked_python.__file__)} "$@"\n')
         os.chmod(self.python, 0o755)
 
     def known(self):
