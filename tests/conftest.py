@@ -1,3 +1,4 @@
+import compileall
 import os
 import shutil
 import subprocess
@@ -23,6 +24,18 @@ from semindex import runtime  # noqa: E402
 from semindex.measure.hits import ranked_alike  # noqa: E402
 
 runtime.start("cpu", 0)
+
+
+def pytest_configure(config):
+    """Compile the project, PYTHONDONTWRITEBYTECODE or not: else each script compiles what it imports, 0.2 s of its 0.5."""
+    if not hasattr(config, "workerinput"):
+        for folder in ("semindex", "models", "training", "deploy", "tests"):
+            compileall.compile_dir(ROOT / folder, quiet=2)
+
+
+def pytest_collection_modifyitems(items):
+    """Slow tests first: who is done takes the quick ones over, and nobody waits for a long one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def run(*command, cwd=None, env=None, timeout=300, fresh=None):

@@ -22,7 +22,8 @@ def test_both_kinds_find_what_a_matrix_product_finds(kind):
     vectors, queries = unit(500), unit(40, seed=1)
     ids, scores = build_index(vectors, IndexSettings(kind)).search(queries, 10)
     truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :10]
-    assert (ids == truth).mean() > 0.99 and ids.dtype == np.int64
+    found = np.mean([np.isin(*rows).mean() for rows in zip(truth, ids, strict=True)])
+    assert found >= (1 if kind in ("exact", "int8") else 0.97) and ids.dtype == np.int64  # a graph built by threads varies
     np.testing.assert_allclose(scores, np.take_along_axis(queries @ vectors.T, ids, 1), atol=1e-6)
     assert (np.diff(scores, axis=1) <= 1e-7).all()
 
