@@ -5,6 +5,7 @@ streams. The connection carries the request (JSON after its length) one way, the
 the other way, a line each. forked_python.py asks at a socket with a name; if it goes first, its fork is killed.
 """
 
+import atexit
 import contextlib
 import gc
 import io
@@ -18,6 +19,7 @@ import socket
 import struct
 import sys
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 
@@ -181,6 +183,40 @@ def limit(limits):
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
+def run_main():
+    """Run what sys.argv names as __main__."""
+    if sys.argv[0] == "-m":
+        module, sys.argv = sys.argv[1], sys.argv[1:]
+        sys.path[0] = os.getcwd()
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def end_quickly(run):
+    """Run, then end as an interpreter does but for taking its modules apart, which copies every page of them: 0.4 s.
+
+    Threads are waited for, exit functions run, streams flushed. What goes wrong there, an exception that nobody caught
+    and a status that is no number are left to the interpreter's own end.
+    """
+    status = 0
+    try:
+        run()
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        status = end.code or 0
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream and not stream.closed:
+                stream.flush()
+    except (OSError, ValueError):
+        sys.exit(status)
+    os._exit(status & 0xFF)
+
+
 if __name__ == "__main__":
     filters = warnings.filters[:]
     import_libraries()
@@ -191,9 +227,4 @@ if __name__ == "__main__":
         warnings.filters[:] = filters
         become(*asked)
         sys.executable = asked[0].get("executable", sys.executable)  # what it starts are forks too
-        if sys.argv[0] == "-m":
-            module, sys.argv = sys.argv[1], sys.argv[1:]
-            sys.path[0] = os.getcwd()
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        else:
-            runpy.run_path(sys.argv[0], run_name="__main__")
+        end_quickly(run_main)
