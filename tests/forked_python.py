@@ -25,7 +25,7 @@ def words_of(given, known):
     unbuffered = given[:1] == ["-u"]
     words = given[unbuffered:]
     for name in {*os.environ, *known["early"]}:
-        if name.startswith(tuple(known["prefixes"])) and name != "PYTHON" and not told_by_a_launcher(name) \
+        if name.startswith(tuple(known["prefixes"])) and name not in ("PYTHON", *known["passed"]) and not told_by_a_launcher(name) \
                 and os.environ.get(name) != known["early"].get(name):
             return [], unbuffered
     if words[:2] == LAUNCH:

@@ -186,7 +186,7 @@ def test_unwritable_result_tsv_is_a_warning(tmp_path):
     assert done.returncode == 0 and "warning: --result_tsv" in done.stderr
 
 
-SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "options.run(main)" in path.read_text())
+SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "cli.run(main)" in path.read_text())
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

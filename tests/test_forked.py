@@ -72,6 +72,14 @@ def test_commands_in_the_background_end_in_any_order(tmp_path):
     assert first.wait(10) == -signal.SIGKILL and first.poll() == -signal.SIGKILL
 
 
+def test_what_a_test_imports_does_not_end_the_forks(tmp_path):
+    """One of them did: every later script of that test process took a start of its own, seconds instead of a tenth."""
+    import paddlenlp.transformers  # noqa: F401
+    import pymilvus  # noqa: F401
+    import sklearn.cluster  # noqa: F401
+    assert run([script(tmp_path, "import sys; print('paddle' in sys.modules)")]).stdout == "True\n"
+
+
 def test_what_is_read_early_takes_a_process(tmp_path):
     words = [script(tmp_path, "import sys; print('paddle' in sys.modules)")]
     assert run(words).stdout == "True\n"

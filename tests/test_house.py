@@ -75,4 +75,4 @@ def test_imports_go_down(module, path):
 def test_no_file_is_long():
     for module, path in modules():
         lines = len(path.read_text(encoding="utf-8").splitlines())
-        assert lines <= (90 if "." not in module and module not in ("data", "ann_util") else 300), f"{path}: {lines} lines"
+        assert lines <= (89 if "." not in module and module not in ("data", "ann_util") else 300), f"{path}: {lines} lines"

@@ -156,9 +156,9 @@ def test_a_run_from_before_there_were_widths_is_resumed(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def nested(toy):
+def nested(toy, tmp_path_factory):
     """A checkpoint trained at 4 and 8 of 16 numbers, by the script."""
-    out = toy / "nested"
+    out = tmp_path_factory.mktemp("nested")
     succeed(*TRAIN, "--train_set_file", toy / "train.csv", "--dev_set_file", toy / "dev.csv", "--save_dir", out, "--max_steps",
             4, "--matryoshka_dims", 8, 4)
     assert read_settings(str(out / "latest")).matryoshka_dims == [4, 8]

@@ -9,7 +9,7 @@ import tempfile
 
 import paddle
 import pytest
-from conftest import ROOT, TRAIN, run
+from conftest import ROOT, TRAIN, launch, run
 
 from semindex import runtime
 from semindex.environment import prepare_home, probe
@@ -147,3 +147,12 @@ def test_cards_on_a_cpu_build_are_an_error_of_one_line(tmp_path):
                           env=os.environ | {"GPUS": "0", "PYTHON": sys.executable, "PARAMS_PATH": "any"})
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: GPUS=0: the installed paddle is a CPU build")
+
+
+@pytest.mark.slow
+def test_of_three_processes_one_that_ends_within_a_barrier_is_named(tmp_path):
+    """What the others say names the one that ended, without a traceback."""
+    done = launch(3, ROOT / "tests" / "barrier.py", cwd=tmp_path, timeout=100)
+    printed = [(tmp_path / "log" / f"workerlog.{rank}").read_text() for rank in range(3)]
+    assert done.returncode and "error: process 2 of 3 has ended" in printed[0], printed
+    assert not [one for one in printed if "Traceback" in one]
