@@ -137,7 +137,7 @@ def start(device: str = "auto", seed: int = 0, join: bool = True) -> str:
     if kind == "cpu":
         keep_freed_memory()
         # Transposed views otherwise reach slow CPU kernels: a training step takes 1.4 to 2.9 times as long.
-        paddle.set_flags({"FLAGS_use_stride_kernel": False})
+        paddle.set_flags({"FLAGS_use_stride_kernel": os.environ.get("SEMINDEX_STRIDE_KERNEL") == "1"})
         if not _TOLD:
             paddle.base.core.set_num_threads(threads())
     try:
@@ -224,22 +224,29 @@ def barrier() -> None:
         except (RuntimeError, ValueError):  # rank 0 has the store
             raise _ended(0) from None
 
-    def wait(name: str, own: int, until: int, may_end: int) -> None:
-        count, pause = count_of(name, own), 0.0002
-        while count < until:
-            gone = _peers.gone()
-            if gone and until - (count := count_of(name, 0)) > max(0, may_end - len(gone)):
-                raise _ended(min(gone))
+    def wait(missing: Callable[[], set[int]]) -> None:
+        pause = 0.0002
+        while True:
+            gone = _peers.gone()  # asked first: who has counted may end
+            left = missing()
+            if not left:
+                return
+            if lost := gone & left:
+                raise _ended(min(lost))
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
-            count = count_of(name, 0)
 
-    wait("semantic_index/came", 1, _barriers * world_size(), 0)
+    ranks = range(world_size())
+    if rank() == 0 and (gone := _peers.gone()):  # also who came, and ended while this one worked
+        raise _ended(min(gone))
+    count_of("semantic_index/came", 1)
+    # The talk takes all of them: one that came and ended is missed, too.
+    wait(lambda: set(ranks) if count_of("semantic_index/came", 0) < _barriers * len(ranks) else set())
     # Rank 0 may end after this talk, and the store with it: not before the others have seen that all came.
     if rank() > 0:
-        count_of("semantic_index/saw", 1)
+        count_of(f"semantic_index/saw/{rank()}", 1)
     else:  # who has seen it may end, and is not waited for
-        wait("semantic_index/saw", 0, _barriers * (world_size() - 1), world_size() - 1)
+        wait(lambda: {one for one in ranks[1:] if count_of(f"semantic_index/saw/{one}", 0) < _barriers})
 
 
 def share(value: Any) -> Any:

@@ -156,3 +156,13 @@ def test_of_three_processes_one_that_ends_within_a_barrier_is_named(tmp_path):
     printed = [(tmp_path / "log" / f"workerlog.{rank}").read_text() for rank in range(3)]
     assert done.returncode and "error: process 2 of 3 has ended" in printed[0], printed
     assert not [one for one in printed if "Traceback" in one]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", ["", "1"])
+def test_what_the_cpu_gains_by_can_be_turned_off(tmp_path, stride):
+    (tmp_path / "a.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom semindex import environment, runtime\n"
+                                   "library = environment.ctypes.CDLL\nenvironment.ctypes.CDLL = lambda name: print('kept') or library(name)\n"
+                                   "runtime.start('cpu', 0)\nimport paddle\nprint(*paddle.get_flags('FLAGS_use_stride_kernel').values())")
+    done = run(tmp_path / "a.py", env={"SEMINDEX_STRIDE_KERNEL": stride, "SEMINDEX_KEEP_MEMORY": "0" if stride else "1"})
+    assert done.stdout.split() == (["True"] if stride else ["kept", "False"]), done.stderr
