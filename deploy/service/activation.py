@@ -5,13 +5,13 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from deploy.service import snapshots
 from deploy.service.generation import Generation, Model
 from deploy.service.serving import Service
 from semindex.errors import UserError
@@ -189,7 +189,7 @@ class Activation:
         kept = {f"model-{one.fingerprint[:16]}" for one in (self.kept.current, self.kept.previous) if one}
         for name in os.listdir(root) if os.path.isdir(root) else ():
             if name.startswith("model-") and name not in kept:
-                shutil.rmtree(os.path.join(root, name), ignore_errors=True)
+                snapshots.remove(os.path.join(root, name), self.service.shared.index)
 
     def _questions(self, generation: Generation) -> tuple[list[str], np.ndarray, int]:
         """Return the dev questions, the entry of each, -1 for none, and how many name a question that nobody has."""

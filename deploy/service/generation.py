@@ -155,7 +155,7 @@ class Generation:
             frozen = await call(lambda: self.index.freeze())
             path = await beside(lambda: snapshots.write(frozen, self.directory, self.model.fingerprint,
                                                          self.shared.index))
-            snapshot = await beside(lambda: snapshots.open_snapshot(path))
+            snapshot = await beside(lambda: snapshots.open_snapshot(path, self.shared.index))
             await call(lambda: self.index.adopt(snapshot, frozen))
             self.rebuilds += 1
             LOG.info("snapshot %s: %d questions", os.path.basename(path), len(frozen.ids))

@@ -1,9 +1,12 @@
 """Snapshots of an index on the disk: written as a whole, checked when read, mapped by who searches them."""
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +17,7 @@ from semindex.errors import UserError
 from semindex.fields import read_fields, text, whole
 from semindex.search.index import IndexSettings, VectorIndex, choose, engine
 from semindex.search.keyword import KeywordIndex
+from semindex.search.milvus_settings import MilvusSettings
 from semindex.text.same_text import plain
 
 META, FORMAT, KEPT = "snapshot.json", 1, 2
@@ -24,7 +28,7 @@ ALONE = IndexSettings(threads=1)  # of a build: the searches beside it have the 
 
 def write(frozen: Frozen, directory: str, encoder: str, settings: IndexSettings | None = None) -> str:
     """Write a snapshot of a moment below a directory; return its path. Older ones but KEPT are removed."""
-    vectors, settings = frozen.vectors(), settings or ALONE
+    vectors, settings = frozen.vectors(), _apart(settings or ALONE, encoder, frozen.store)
     index = engine(choose(settings, len(vectors))).build(vectors, settings, frozen.ids)
     path = os.path.join(directory, f"{frozen.number:016d}")
     with atomic_directory(path, "snapshot") as partial:
@@ -46,6 +50,24 @@ def write(frozen: Frozen, directory: str, encoder: str, settings: IndexSettings 
     for old in names(directory)[KEPT:]:
         shutil.rmtree(os.path.join(directory, old), ignore_errors=True)
     return path
+
+
+def _apart(settings: IndexSettings, encoder: str, store: str) -> IndexSettings:
+    """Return settings under which Milvus keeps the snapshots of an encoder and a store apart from all others."""
+    if settings.kind != "milvus":
+        return settings
+    milvus = settings.milvus or MilvusSettings()
+    own = hashlib.sha256(f"{encoder} {store}".encode()).hexdigest()[:12]
+    return replace(settings, milvus=replace(milvus, collection=f"{milvus.collection}_service_{own}"))
+
+
+def remove(directory: str, settings: IndexSettings | None) -> None:
+    """Remove the snapshots of a generation, and what their indexes keep elsewhere, where that can be reached."""
+    for name in names(directory):
+        with contextlib.suppress(UserError, OSError, ValueError):
+            index = open_snapshot(os.path.join(directory, name), settings)
+            index.discard()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def names(directory: str) -> list[str]:
@@ -105,7 +127,9 @@ def _open(path: str, empty: Live, settings: IndexSettings | None) -> Live:
     return live
 
 
-def open_snapshot(path: str) -> VectorIndex:
-    """Return the vector index of a snapshot that this process wrote."""
+def open_snapshot(path: str, settings: IndexSettings | None = None) -> VectorIndex:
+    """Return the vector index of a snapshot that this process wrote. settings: how to search."""
     meta = read_fields(os.path.join(path, META), FIELDS, others=True)
-    return engine(meta["kind"]).load(path, meta)
+    index = engine(meta["kind"]).load(path, meta)
+    index.use(settings)
+    return index

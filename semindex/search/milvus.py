@@ -19,7 +19,7 @@ from semindex.fields import read_fields, text, truth, whole
 from semindex.search.index import Content, IndexSettings, KeywordSearch, VectorIndex, load_ids
 from semindex.search.milvus_client import Connection
 from semindex.search.milvus_collection import Collection, Rows
-from semindex.search.milvus_names import publish, temporary_name, version_name
+from semindex.search.milvus_names import check_owner, publish, temporary_name, unpublish, version_name
 from semindex.search.milvus_settings import MilvusSettings
 from semindex.text.corpus import Corpus
 
@@ -96,6 +96,8 @@ class MilvusIndex(VectorIndex):
             collection.name = version_name(alias, content.encoder, *build)
         ids = index._checked(vectors, None)
         keys = ids if content.texts is None else keys_of(content.texts)
+        if content.kept and content.texts is not None:
+            check_owner(collection, alias, keys)
         new = index._make(drop=not content.kept or content.texts is None)
         rows = Rows(keys, vectors, content.categories, content.texts)
         sent = collection.converge(rows, "insert into Milvus", new)
@@ -188,19 +190,22 @@ class MilvusIndex(VectorIndex):
                by_text: bool = False) -> tuple[np.ndarray, np.ndarray]:
         self._ready()
         ef = ef or self.settings.ef or max(200, 2 * k)
-        for _ in range(3):
+        for _ in range(4):
             troubles, level = self.connection.troubles, "Strong" if self._written else "Bounded"
             found = list(self.collection.nearest(queries, k, ef, category, by_text, level))
             self._written = False  # what is seen once is seen ever after
             if troubles == self.connection.troubles:
                 break
             self.collection.settle(len(self))
+        else:
+            raise UserError(f"{self.collection}: the server went away in each of four searches; see its log")
         ids = np.full([len(queries), k], -1, np.int64)
         scores = np.full([len(queries), k], -np.inf, np.float32)
         for row, (keys, values) in enumerate(found):
             places = np.minimum(np.searchsorted(self._ordered_keys, np.array(keys, np.int64)), len(self) - 1)
             if len(keys) and (self._ordered_keys[places] != keys).any():
-                raise UserError(f"{self.collection}: was changed by another run since it was opened; start again")
+                raise UserError(f"{self.collection}: was changed by another run since it was opened; start "
+                                "again, or build the index again with --rebuild_index")
             ids[row, : len(keys)], scores[row, : len(keys)] = self._ids_by_key[places], values
         order = np.lexsort((np.where(ids < 0, 2**63 - 1, ids), -scores))
         return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
@@ -259,6 +264,10 @@ class MilvusIndex(VectorIndex):
             self.connection.close()
             self.connection = self.collection.connection = Connection(self.milvus)
         self._ready()
+
+    def discard(self) -> None:
+        """Remove the collection, and the alias that stands for it."""
+        unpublish(self.collection, self.milvus.collection)
 
 
 class _FullText:

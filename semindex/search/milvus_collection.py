@@ -135,6 +135,18 @@ class Collection:
         keys = np.array(sorted(found), np.int64)
         return keys, [found[key] for key in keys.tolist()]
 
+    def sample(self) -> np.ndarray:
+        """Return some of the keys that are there, int64; they are made from texts, so that any are a fair share."""
+        found = self.call("query", filter="", limit=1000, output_fields=["id"], consistency_level="Strong")
+        return np.array([row["id"] for row in found], np.int64)
+
+    def check_corpus(self, own: np.ndarray, keys: np.ndarray) -> None:
+        """Raise UserError where of the keys that are there, `own`, most are not of a corpus: it is another's."""
+        known = int(np.isin(own, keys).sum())
+        if 2 * known < len(own):
+            raise UserError(f"{self}: holds {counted(len(own), 'text')}, {known or 'none'} of them of this corpus; "
+                            "name another --milvus_collection")
+
     def insert(self, rows: Rows, places: np.ndarray, fresh: bool = True, title: str = "") -> None:
         """Put some rows in, in batches. fresh: none of their keys is there, else what is there is replaced.
 
@@ -167,9 +179,8 @@ class Collection:
             troubles = self.connection.troubles
             own, categories = self.listing() if turn or not new else (np.empty(0, np.int64), [])
             known = np.isin(own, rows.keys)
-            if turn == 0 and len(own) and not known.any():
-                raise UserError(f"{self}: holds {counted(len(own), 'text')}, none of them of this corpus; name another "
-                                "--milvus_collection")
+            if turn == 0:
+                self.check_corpus(own, rows.keys)
             places = order[np.searchsorted(rows.keys[order], own[known])]
             differs = np.array([rows.category(row) != categories[place] for row, place in
                                 zip(places.tolist(), np.flatnonzero(known).tolist())], bool)
@@ -203,7 +214,7 @@ class Collection:
             now = time.monotonic()
             if pending != last:
                 last, shown = pending, now
-            elif now - shown > max(600.0, self.connection.settings.timeout):
+            elif now - shown > max(600.0, self.connection.settings.timeout, pending / 200):  # falls a segment at a time
                 raise UserError(f"{self}: its index does not grow, {pending} vectors wait; see the server's log")
             time.sleep(0.2)
         self.load()
@@ -254,7 +265,7 @@ class Collection:
             options["output_fields"] = ["id"]  # else it returns all columns
         if category is not None:
             options["filter"] = f"category == {json.dumps(cut(category, CATEGORY), ensure_ascii=False)}"
-        block = max(1, min(1000, HITS // k))
+        block = max(1, min(1000, HITS // max(k, 1)))
         for start in range(0, len(queries), block):
             some = list(queries[start : start + block])
             for hits in self.call("search", data=some, **options):

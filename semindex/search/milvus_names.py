@@ -7,6 +7,8 @@ import secrets
 import socket
 from collections.abc import Sequence
 
+import numpy as np
+
 from semindex.errors import UserError
 from semindex.search.milvus_client import Connection
 from semindex.search.milvus_collection import Collection
@@ -48,6 +50,25 @@ def publish(collection: Collection, alias: str) -> None:
         others = others[:-1]
     for name in others:
         connection.call("drop_collection", name)
+
+
+def check_owner(collection: Collection, alias: str, keys: np.ndarray) -> None:
+    """Raise UserError where an alias stands for the texts of another corpus, which publish would put aside."""
+    names = collection.connection.call("list_collections")
+    before = target_of(collection.connection, alias, names)
+    if before is not None and before != collection.name:  # else converge sees to it
+        other = Collection(collection.connection, before, collection.dimension)
+        other.load()
+        other.check_corpus(other.sample(), keys)
+
+
+def unpublish(collection: Collection, alias: str) -> None:
+    """Remove a collection, and the alias where it stands for it."""
+    names = collection.connection.call("list_collections")
+    if target_of(collection.connection, alias, names) == collection.name:
+        collection.connection.call("drop_alias", alias)
+    if collection.name in names:
+        collection.drop()
 
 
 def is_version(name: str, alias: str) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from semindex import runtime
 from semindex.errors import UserError
-from semindex.search.index import IndexSettings, VectorIndex, build_index, choose
+from semindex.search.index import Content, IndexSettings, VectorIndex, build_index, choose
 
 
 def merge(found: list[tuple[np.ndarray, np.ndarray]], k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +75,7 @@ class Shards:
         """Return (ids int64, inner products float32), both [queries, min(k, count)], as VectorIndex.search does."""
         self._ask("search", queries, k)
         if self._index is None:
-            self._index = build_index(self.vectors, self.settings)
+            self._index = build_index(self.vectors, self.settings, content=Content(kept=False))
         ids, scores = self._index.search(queries, k)
         if self.ranks == 1:
             return ids, scores
