@@ -115,10 +115,10 @@ class Int8Index(Labelled):
         labels = self._candidates(queries, k + k // 4 + 8)
         ids = np.where(labels < 0, -1, self._id_of[labels])
         found, best = np.empty([len(queries), k], np.int64), np.empty([len(queries), k], np.float32)
-        step = max(1, BLOCK // labels.shape[1])
+        step, threads = max(1, BLOCK // labels.shape[1]), self.settings.threads or runtime.threads()
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
-            scores = np.einsum("qkd,qd->qk", self._rows[self._places[labels[part]]], queries[part])
+            scores = self._rows.products(self._places[labels[part]], queries[part], threads)
             there = ids[part] >= 0
             found[part], best[part] = best_of(np.where(there, scores, -np.inf), ids[part], k)
         lacking = (ids >= 0).sum(axis=1) < k

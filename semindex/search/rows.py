@@ -1,12 +1,14 @@
 """float32 vectors that may lie in a file: read where they are, and let go of once they were read."""
 
 import mmap
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from semindex.errors import UserError
 
 BLOCK = 65_536  # vectors read at once
+CACHED = 2048  # vectors read at once where they are multiplied next: they stay in the cache
 
 
 def let_go(array: np.ndarray) -> None:
@@ -61,12 +63,32 @@ class Rows:
 
     def __getitem__(self, places: np.ndarray) -> np.ndarray:
         """Return the vectors of some places, float32 [*places.shape, dimension]."""
+        found = self._read(places)
+        let_go(self.lent)
+        return found
+
+    def _read(self, places: np.ndarray) -> np.ndarray:
         lent = places < len(self.lent)
         if lent.all():
-            found = np.asarray(self.lent[places])
+            return np.asarray(self.lent[places])
+        found = np.empty([*places.shape, self.lent.shape[1]], np.float32)
+        found[lent], found[~lent] = self.lent[places[lent]], self.later[places[~lent] - len(self.lent)]
+        return found
+
+    def products(self, places: np.ndarray, queries: np.ndarray, threads: int) -> np.ndarray:
+        """Return the inner products of each query with the vectors of its places, float32 like places [queries, k]."""
+        found = np.empty(places.shape, np.float32)
+        step = max(1, CACHED // places.shape[1])
+
+        def share(start: int) -> None:
+            part = slice(start, start + step)
+            np.einsum("qkd,qd->qk", self._read(places[part]), queries[part], out=found[part])
+
+        if len(places) <= step:
+            share(0)
         else:
-            found = np.empty([*places.shape, self.lent.shape[1]], np.float32)
-            found[lent], found[~lent] = self.lent[places[lent]], self.later[places[~lent] - len(self.lent)]
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(share, range(0, len(places), step)))
         let_go(self.lent)
         return found
 
