@@ -22,6 +22,7 @@ def parser() -> cli.Parser:
     flags.add_bad_lines(parser)
     milvus_flags.add_milvus(parser)
     parser.reads("faq_dir", "questions_file")
+    parser.reads("calibration", optional=True)
     parser.writes("output_file")
     return parser
 

@@ -23,6 +23,7 @@ def parser() -> cli.Parser:
     flags.add_engine(parser)
     flags.add_trust(parser)
     parser.reads("params_path", "data_dir")
+    parser.writes("output_dir", role="save")
     return parser
 
 

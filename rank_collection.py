@@ -33,7 +33,6 @@ def main() -> None:
     runtime.start(args.device, args.seed)
     import contextlib
     import os
-    import tempfile
 
     import numpy as np
 
@@ -41,6 +40,7 @@ def main() -> None:
     from models.encoders import fast_encoder
     from semindex.collection import sources, store
     from semindex.collection.ranking import check_candidates, make_ranker
+    from semindex.directories import temporary_directory
     from semindex.measure.trec import ordered
     from semindex.search.index import IndexSettings
     from semindex.search.recall_files import check_outputs
@@ -61,7 +61,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         directory = args.data_dir
         if not directory:
-            directory = runtime.share(stack.enter_context(tempfile.TemporaryDirectory()) if runtime.rank() == 0 else "")
+            directory = runtime.share(stack.enter_context(temporary_directory()) if runtime.rank() == 0 else "")
             directory = os.path.join(directory, "collection")
         collection = store.prepare(directory, data_from, tokenizer)
         encoder, _ = fast_encoder(model, tokenizer, args.engine, collection.about.passages, args.batch_size)

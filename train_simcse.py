@@ -7,7 +7,7 @@ from semindex.errors import UserError
 def parser() -> cli.Parser:
     """Return the command line."""
     parser = flags.training_parser(__doc__, learning_rate=5e-5, batch_size=32, epochs=1, max_seq_length=128)
-    parser.set_defaults(dropout=0.1)  # the two views differ by it alone, whatever the encoder was made with
+    parser.usual("dropout", 0.1)  # the two views differ by it alone, whatever the encoder was made with
     group = parser.add_argument_group("loss")
     group.add_argument("--margin", type=cli.real, default=0.0, help="taken off the positive's cosine [0]")
     flags.add_scale(group, "20")

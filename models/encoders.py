@@ -1,9 +1,11 @@
 """A model as a TextEncoder: as it is, or through the fastest engine that its texts pay for."""
 
+import contextlib
 import importlib.util
+import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import paddle
@@ -12,6 +14,7 @@ from models.graphs import write_graph, write_int8, write_onnx
 from models.semantic_index import SemanticIndex
 from models.static_encoder import StaticModel
 from semindex import runtime
+from semindex.directories import temporary_directory
 from semindex.encode.engines import INT8, ONNX, onnx_engine, paddle_engine
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
@@ -84,7 +87,7 @@ def fast_encoder(model: SemanticIndex, tokenizer: TextTokenizer, engine: str, te
         raise UserError(f"--engine {engine}: runs on a CPU here; pass --device cpu, or leave it out")
     training, workers = model.training, 1
     model.eval()
-    with tempfile.TemporaryDirectory() as directory:
+    with _room_for(model, engine), temporary_directory() as directory:
         write_graph(model, directory)
         if engine == "static":
             run = paddle_engine(directory, "cpu", "fp32", runtime.threads())
@@ -98,6 +101,22 @@ def fast_encoder(model: SemanticIndex, tokenizer: TextTokenizer, engine: str, te
         model.train()
     return TextEncoder(run, tokenizer, model.dimension, batch_size, workers=workers,
                        similarity=model.settings.similarity, prompts=model.settings.prompts), engine
+
+
+@contextlib.contextmanager
+def _room_for(model: SemanticIndex, engine: str) -> Iterator[None]:
+    """Raise UserError where TMPDIR has no room for an engine's files; the libraries that write them end the process."""
+    place = tempfile.gettempdir()
+    wanted = int(sum(value.size for value in model.state_dict().values())) * 4 * (1 if engine == "static" else 3)
+    advice = (f"--engine {engine}: the graph is written to {place}; make room there, name another place with TMPDIR, "
+              "or pass --engine dynamic")
+    try:
+        free = shutil.disk_usage(place).free
+        if free < wanted:
+            raise UserError(f"{advice} ({free >> 20} MiB free, {wanted >> 20} wanted)")
+        yield
+    except OSError as error:
+        raise UserError(f"{advice} ({error.strerror or error})") from None
 
 
 def _has_onnx() -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from semindex import roles
 from semindex.errors import UserError
 
+trusting = False  # --trust_files was given: manifest.check believes what it would compare
 _running: contextlib.ExitStack | None = None  # the locks of the script that run() has called
 
 
@@ -32,9 +33,9 @@ class Parser(argparse.ArgumentParser):
         # From the parsed flags to (flag, path) of files written under a name that no single flag holds.
         self.outputs: list[Callable[[argparse.Namespace], list[tuple[str, str]]]] = []
 
-    def reads(self, *names: str) -> None:
-        """Name flags whose values are read: files, - for standard input, directories."""
-        self._roles |= dict.fromkeys(names, "input")
+    def reads(self, *names: str, optional: bool = False) -> None:
+        """Name flags whose values are read: files, - for standard input, directories. optional: '' stands for none."""
+        self._roles |= dict.fromkeys(names, "optional" if optional else "input")
 
     def writes(self, *names: str, role: str = "output") -> None:
         """Name flags whose values are written.
@@ -44,6 +45,13 @@ class Parser(argparse.ArgumentParser):
         """
         self._roles |= dict.fromkeys(names, role)
 
+    def usual(self, name: str, value: Any) -> None:
+        """Give a flag another default, and have its help say so."""
+        self.set_defaults(**{name: value})
+        for action in self._actions:
+            if action.dest == name:
+                action.help = re.sub(r"\[[^]]*\]$", f"[{value}]", action.help or "")
+
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
         raise UserError(f"{message} (python {os.path.basename(sys.argv[0])} --help lists the flags)")
@@ -51,6 +59,8 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, *words: Any, **more: Any) -> Any:
         """Parse, compare inputs with outputs, and under run() lock the outputs."""
         args = super().parse_args(*words, **more)
+        global trusting
+        trusting = trusting or getattr(args, "trust_files", False)
         self._check_files(args)
         return args
 
@@ -66,6 +76,7 @@ class Parser(argparse.ArgumentParser):
 
     def _check_files(self, args: argparse.Namespace) -> None:
         inputs, whole = list(self._files(args, "input")), list(self._files(args, "directory"))
+        inputs += [(flag, path) for flag, path in self._files(args, "optional") if path]
         alone = [*self._files(args, "output"), *(row for make in self.outputs for row in make(args))]
         grown, folders = self._files(args, "append"), list(self._files(args, "save", "shared"))
         files = [*alone, *((flag, path) for flag, path in grown if path)]

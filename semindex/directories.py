@@ -1,11 +1,13 @@
 """Directories that are whole or absent: written beside their place and exchanged in one call. Only this project's own
 directories are replaced, and of them only its own files."""
 
+import atexit
 import contextlib
 import ctypes
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
 from semindex import manifest
@@ -188,3 +190,14 @@ def opened(directory: str) -> Iterator[str]:
         raise UserError(str(error).replace(f"/proc/self/fd/{descriptor}", directory)) from None
     finally:
         os.close(descriptor)
+
+
+def temporary_directory() -> "tempfile.TemporaryDirectory[str]":
+    """Return a directory in TMPDIR that goes with its block or this process; what killed ones left is removed."""
+    place = os.path.join(tempfile.gettempdir(), "semindex")
+    remove_left_over(place, "temporary")
+    own = own_path(place, "temporary")
+    if not os.path.isdir(own):
+        os.makedirs(own, mode=0o700)
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return tempfile.TemporaryDirectory(dir=own, ignore_cleanup_errors=True)

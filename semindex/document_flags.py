@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from semindex.cli import Parser, natural, positive_int
+from semindex.cli import Parser, natural, number, positive_int
 from semindex.errors import UserError
 
 CHUNK = 512  # tokens of a passage under --model_type rdot_nll_multi_chunk
@@ -24,7 +24,7 @@ MSMARCO = {
 def whole_epochs(value: str) -> int:
     """Return a number of epochs that may be written 2.0; an argparse type."""
     try:
-        epochs = float(value)
+        epochs = float(value if value.isascii() else "")
         if epochs != int(epochs) or epochs < 0:
             raise ValueError
     except (ValueError, OverflowError):
@@ -146,7 +146,7 @@ def add_preprocessing(parser: Parser) -> None:
     """Flags of the document's msmarco_data.py."""
     group = parser.add_argument_group("data under the ANCE document's names (docs/from_the_documents.md)")
     group.add_argument("--data_dir", metavar="DIR", help="directory of MS MARCO's files, see --data_type")
-    group.add_argument("--data_type", type=int, choices=[0, 1], default=0,
+    group.add_argument("--data_type", type=number(int, 0, 1, "0 or 1"), choices=[0, 1], default=0,
                        help=f"0, documents: {', '.join(MSMARCO[0])}; 1, passages: {', '.join(MSMARCO[1])} [0]")
     add_model_type(group)
     _add_passed_over(group, {"--max_doc_character": "texts are cut by tokens alone"})

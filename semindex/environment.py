@@ -85,6 +85,8 @@ def keep_freed_memory() -> None:
     paddle allocates the result of every operation anew, and beyond 128 KB that is fresh memory whose every page
     costs a fault: a product of two arrays of 3 MB took 6.7 ms and takes 1.0 (docs/performance.md). GNU's only.
     """
+    if os.environ.get("SEMINDEX_KEEP_MEMORY") == "0":
+        return
     try:
         library = ctypes.CDLL(None)
         for most in (1 << 30, 32 << 20):  # older libraries refuse the first

@@ -88,6 +88,15 @@ def atomic_file(path: str, mode: str = "w", keep: bool = False) -> Iterator[IO[A
 
 
 @contextlib.contextmanager
+def appended(path: str) -> Iterator[IO[str]]:
+    """Open a file of UTF-8 that grows by lines; .gz, devices and pipes as atomic_file does. Raises OSError."""
+    target = output_path(path)
+    there = os.path.lexists(target) and not stat.S_ISREG(os.stat(target).st_mode)
+    with named(path), _as_it_stands(target) if there else open(target, "ab") as raw, _wrapped(raw, "w", path) as file:
+        yield file
+
+
+@contextlib.contextmanager
 def _wrapped(raw: IO[bytes], mode: str, path: str) -> Iterator[IO[Any]]:
     """Yield the file as bytes or UTF-8, compressed where its name says so; `raw` stays open, and is flushed."""
     with contextlib.ExitStack() as stack:

@@ -37,7 +37,7 @@ def add_encoder(parser: Parser, max_seq_length: int = 64) -> None:
                        choices=["pooler", "cls", "mean", "max"],
                        help="pooler: tanh pooler output of [CLS]; CLS_TOKEN, REDUCE_MEAN and REDUCE_MAX, as "
                             "bert-as-service says, are cls, mean and max [pooler; mean for scratch encoders]")
-    group.add_argument("--pooling_layer", type=int, metavar="N",
+    group.add_argument("--pooling_layer", type=number(int, -10_000, 10_000, "a whole number"), metavar="N",
                        help="hidden layer that cls, mean and max read; -1 is the last, -2 the last but one [-1]")
     group.add_argument("--query_prompt", metavar="TEXT", help="stands before every query, as 'query: ' of E5 [none]")
     group.add_argument("--passage_prompt", metavar="TEXT", help="stands before every passage [none]")
@@ -55,7 +55,7 @@ def add_checkpoint(parser: Parser, required: bool = True) -> None:
     """`--params_path` and the encoder flags beside it."""
     parser.add_argument("--params_path", required=required, metavar="PATH",
                         help="a checkpoint directory (model_STEP, best, latest) or its model_state.pdparams")
-    parser.reads("params_path")
+    parser.reads("params_path", "model_name_or_path")
     add_truncation(parser)
     add_trust(parser)
     add_encoder(parser)
@@ -230,7 +230,7 @@ def add_training(parser: Parser, learning_rate: float, batch_size: int, epochs: 
                        help="compute each encoder layer again on the way back instead of keeping what is in it: "
                             "less memory, more time")
     group.add_argument("--dropout", type=fraction,
-                       help="in the encoder and after the linear layer [the encoder's own, mostly 0.1; and 0.1]")
+                       help="in the encoder and after the linear layer [as the encoder was made, else 0.1]")
     group.add_argument("--head_dropout", type=fraction, help="after the linear layer, where it differs [--dropout]")
     either = group.add_mutually_exclusive_group()
     either.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="fp32",

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from semindex import cli
 from semindex.errors import UserError
 from semindex.fields import check_fields, object_of, paths_below, text, whole
 
@@ -149,15 +150,15 @@ _believed: set[tuple[Any, ...]] = set()  # directories that this process has che
 def check(directory: str, kind: str, trust: bool = False) -> dict[str, Any] | None:
     """Return the manifest once every file is what it says; None where the directory is from before there was one.
 
-    trust: whether to believe the files (--trust_files). Raises UserError for a directory of another kind, a file that
-    is missing, altered, cut, or that the manifest does not know although a loader might read it.
+    trust: whether to believe the files, as after --trust_files. Raises UserError for a directory of another kind, a
+    file that is missing, altered, cut, or that the manifest does not know although a loader might read it.
     """
     while True:
         content = read(directory)
         if content is None:
             return None
         try:
-            _check(directory, kind, content, trust)
+            _check(directory, kind, content, trust or cli.trusting)
         except UserError:
             if (read(directory) or {}).get("seal") == content.get("seal"):
                 raise  # else what it holds was changed meanwhile by whom it belongs to

@@ -1,5 +1,6 @@
 """What the last commit before the move wrote goes on loading: checkpoint, resume, export, indexes, collection."""
 
+import importlib.util
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from models.encoders import dynamic
 from models.export import open_export
@@ -122,3 +124,20 @@ def test_ernie_of_before_keeps_its_layer_norms(before):
         (directory / "semantic_index.json").write_text(json.dumps(settings | {"format": number}))
         model, _ = load(str(directory), {})
         assert model.ptm.embeddings.layer_norm._epsilon == epsilon
+
+
+OLD_FLAGS = [line.split() for line in (ROOT / "tests" / "fixtures" / "flags_before_the_move.txt").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("words", OLD_FLAGS, ids=lambda words: words[0])
+def test_every_flag_is_still_there(words):
+    spec = importlib.util.spec_from_file_location("script", ROOT / words[0])
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    known = {name for action in script.parser()._actions for name in action.option_strings}
+    assert set(words[1:]) <= known
+
+
+def test_a_checkpoint_without_checksums_is_loaded_with_one_warning(unpacked, capsys):
+    load(str(unpacked / "run" / "latest"), {})
+    assert capsys.readouterr().err.count("from before there were checksums, its files are not checked") == 1

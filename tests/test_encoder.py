@@ -1,9 +1,11 @@
+import gzip
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,7 +128,7 @@ def test_parts_of_something_else_are_not_used(tmp_path):
     file.flush()
     other = filled(tmp_path / "v.npy", "another encoder")
     assert other.done() == set() and not other.vectors().any()
-    (tmp_path / "v.npy.progress").write_text("{")
+    Path(other.progress).write_text("{")
     assert filled(tmp_path / "v.npy", "another encoder").done() == set()
 
 
@@ -134,7 +136,7 @@ def test_a_line_cut_short_is_no_part(tmp_path):
     file = filled(tmp_path / "v.npy")
     file.write(4, np.ones([4, 3], np.float32))
     file.flush()
-    with open(tmp_path / "v.npy.progress.0", "a") as out:
+    with open(f"{file.progress}.0", "a") as out:
         out.write("\n0")  # of 01234;
     assert filled(tmp_path / "v.npy").done() == {4}
     file.write(8, np.ones([2, 3], np.float32))
@@ -244,3 +246,29 @@ def test_windows_of_a_corpus_are_its_texts(checkpoint):
         encoder.WINDOW = old
     assert vector_file("x", dynamic(model, tokenizer), corpus, "a").about != vector_file(
         "x", dynamic(model, tokenizer), corpus, "b").about
+
+
+@pytest.mark.slow
+def test_the_link_that_vectors_go_to_stays_a_link(checkpoint, tmp_path):
+    (tmp_path / "v.npy").symlink_to("real.npy")
+    for _ in range(2):  # a new file, then one that is there
+        succeed("inference.py", "--device", "cpu", "--params_path", checkpoint, "--text", "卡丢了", "退款", "--output_file", tmp_path / "v.npy")
+        assert (tmp_path / "v.npy").is_symlink() and np.load(tmp_path / "real.npy").shape == (2, 16)
+    succeed("inference.py", "--device", "cpu", "--params_path", checkpoint, "--text", "卡丢了", "--output_file", tmp_path / "v.npy.gz")
+    with gzip.open(tmp_path / "v.npy.gz") as file:
+        assert np.load(file).shape == (1, 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["static", "onnx"])
+def test_an_engine_without_room_for_its_files_says_so(checkpoint, toy, tmp_path, engine):
+    (tmp_path / "small").mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", tmp_path / "small"], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        error = fail("predict.py", "--device", "cpu", "--params_path", checkpoint, "--text_pair_file", toy / "dev.csv", "--engine", engine,
+                     env={"TMPDIR": tmp_path / "small"})
+        assert f"--engine {engine}: the graph is written to {tmp_path / 'small'}; make room there" in error
+        assert os.listdir(tmp_path / "small") == []
+    finally:
+        subprocess.run(["umount", "-l", tmp_path / "small"])

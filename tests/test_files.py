@@ -14,8 +14,7 @@ import pytest
 from conftest import ROOT
 
 from ann_util import IndexSettings, TextIndex, build_index
-from semindex import directories, files, manifest
-from semindex.cli import Parser
+from semindex import cli, directories, files, manifest
 from semindex.directories import atomic_directory, check_replaceable, remove_directory
 from semindex.errors import UserError
 from semindex.files import atomic_file
@@ -423,7 +422,7 @@ def test_three_files_of_a_split_change_together(tmp_path):
 
 
 def parse(*words):
-    parser = Parser("test")
+    parser = cli.Parser("test")
     for name in ("in", "more", "out", "log", "also", "dir"):
         parser.add_argument(f"--{name}", nargs="+" if name == "more" else None)
     parser.reads("in", "more")
@@ -474,3 +473,54 @@ def test_a_file_is_no_checked_directory(tmp_path):
     (tmp_path / "a").write_text("x")
     with pytest.raises(UserError, match="is a file, a directory was expected"):
         manifest.check(str(tmp_path / "a"), "index")
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "hnsw_int8"])
+def test_an_index_cut_short_by_a_full_disk_is_not_sealed(tmp_path, kind):
+    vectors = np.random.default_rng(0).standard_normal([500, 16], np.float32)
+    index = build_index(vectors, IndexSettings(kind, threads=1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_400, before[1]))
+    try:
+        with pytest.raises((UserError, OSError)):
+            TextIndex(index, Corpus.from_texts(list(map(str, range(500)))), "x").save(str(tmp_path / "index"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "index").exists()
+
+
+def test_what_a_killed_process_left_in_tmpdir_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = own_path(str(tmp_path / "semindex"), "temporary").replace(f"-{os.getpid()}-", "-4194305-")  # no process has it
+    os.makedirs(f"{left}/tmpx")
+    with directories.temporary_directory() as path:
+        assert path.startswith(str(tmp_path)) and os.path.isdir(path) and not os.path.exists(left)
+    assert not os.path.exists(path)
+
+
+def test_trusted_files_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "trusting", False)
+    (tmp_path / "a.txt").write_text("a")
+    manifest.write(str(tmp_path), "export")
+    (tmp_path / "a.txt").write_text("b")
+    with pytest.raises(UserError, match="changed since it was written"):
+        manifest.check(str(tmp_path), "export")
+    parser = cli.Parser("x")
+    parser.add_argument("--trust_files", action="store_true")
+    parser.parse_args(["--trust_files"])
+    assert manifest.check(str(tmp_path), "export")
+
+
+def test_lines_are_appended_to_what_a_name_stands_for(tmp_path):
+    for _ in range(2):
+        with files.appended(str(tmp_path / "a.tsv.gz")) as file:
+            file.write("一\n")
+    assert gzip.decompress((tmp_path / "a.tsv.gz").read_bytes()).decode() == "一\n一\n"
+    os.mkfifo(tmp_path / "pipe")
+    found = []
+    reader = threading.Thread(target=lambda: found.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    with files.appended(str(tmp_path / "pipe")) as file:
+        file.write("x\n")
+    reader.join()
+    assert found == ["x\n"]

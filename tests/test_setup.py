@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -46,11 +47,14 @@ def test_help_and_an_unknown_flag_name_every_flag(tmp_path):
 
 
 def test_an_extra_without_packages_says_so(tmp_path):
+    for name in ("scripts", "requirements"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text(re.sub(r"(?m)^milvus = \[.*?\].*$", "milvus = []", project), encoding="utf-8")
     # PYTHON ends the run before anything is installed
-    done = setup("--all", VENV=str(tmp_path / "venv"), PYTHON="false")
-    said = [line.split(":")[0] for line in done.stdout.splitlines()]
-    extras = PROJECT["optional-dependencies"]
-    assert said == [f"--{name}" for name in ("onnx", "serve", "milvus", "pretrained") if not extras[name]]
+    done = subprocess.run(["bash", str(tmp_path / "scripts" / "setup.sh"), "--all"], env=os.environ | {"PYTHON": "false"}, text=True,
+                          capture_output=True, timeout=60)
+    assert done.stdout == "--milvus: nothing to install yet; the parts that need it are not here yet\n"
 
 
 def test_a_python_that_will_not_do_is_refused(tmp_path):

@@ -443,3 +443,12 @@ def test_wide_encoders_take_smaller_chunks_on_a_cpu(width, texts):
     from training.setup import chunk_size
 
     assert chunk_size(create(f"scratch-1x{width}", {}, ["怎么退款"])[0]) == texts
+
+
+def test_a_users_file_beside_the_links_stays(tmp_path):
+    for name in ("latest.partial", "best.partial"):
+        (tmp_path / name).write_text("mine")
+    links = Checkpoints(str(tmp_path))
+    links.mark_best(3)
+    links.mark_best(4)
+    assert os.readlink(tmp_path / "best") == "model_4" and (tmp_path / "best.partial").read_text() == "mine"

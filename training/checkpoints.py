@@ -15,6 +15,7 @@ from semindex import manifest
 from semindex.directories import atomic_directory, remove_directory
 from semindex.environment import probe
 from semindex.errors import UserError
+from semindex.locks import own_path, remove_left_over
 from semindex.text.tokenizer import TextTokenizer
 
 STATE, OPTIMIZER, HEAD, SCALER = "training_state.json", "optimizer.pdopt", "head.pdparams", "loss_scaler"
@@ -126,9 +127,8 @@ class Checkpoints:
         path = os.path.join(self.save_dir, link)
         if os.path.isdir(path) and not os.path.islink(path):
             raise UserError(f"{path}: is a directory of its own; --save_dir wants to make a link there")
-        partial = os.path.join(self.save_dir, f"{link}.partial")
-        if os.path.lexists(partial):
-            os.unlink(partial)
+        remove_left_over(path, "link")
+        partial = own_path(path, "link")
         os.symlink(f"model_{step}", partial)
         os.replace(partial, path)
 

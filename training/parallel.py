@@ -1,11 +1,12 @@
 """What the processes of a training exchange: vectors, gradients, a wish to stop. Sums are over processes."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import paddle
 from paddle import Tensor, nn
 
-from semindex import runtime
+from semindex import locks, runtime
 
 
 def gather_vectors(vectors: Tensor, counts: list[int], columns: int) -> list[Tensor]:
@@ -56,3 +57,11 @@ def anywhere(flag: bool) -> bool:
     runtime.barrier()
     paddle.distributed.all_reduce(value, paddle.distributed.ReduceOp.MAX)
     return bool(value)
+
+
+@contextlib.contextmanager
+def locked(path: str, flag: str) -> Iterator[None]:
+    """Hold the lock of what all processes write together, see locks.locked; rank 0 has it. Every rank calls it."""
+    with contextlib.ExitStack() as stack:
+        runtime.on_rank_0(lambda: stack.enter_context(locks.locked(path, flag)))
+        yield

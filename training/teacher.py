@@ -16,12 +16,12 @@ from semindex.directories import atomic_directory, check_replaceable
 from semindex.encode.encoder import encode, report_cut, vector_file
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
-from semindex.locks import locked
 from semindex.text.corpus import Corpus
 from semindex.text.counted import counted
 from semindex.text.prompts import Prompts
 from semindex.text.ragged import Ragged
 from semindex.text.tokenizer import TextTokenizer
+from training.parallel import locked
 
 KIND, FILE, NAME = "teacher-vectors", "vectors.npy", "teacher"
 BLOCK = 2**16  # vectors worked on at once
@@ -193,17 +193,18 @@ def _write(path: str, encoder: TextEncoder, texts: Texts, identity: str, teacher
     file = vector_file(path, teacher, texts, f"{identity} {texts.fingerprint}")
     if runtime.rank() == 0:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    encode(encoder, texts.tokens(tokenizer, prompts), "teacher: encode", file)
-    report_cut(tokenizer)
 
     def keep() -> None:
-        with locked(path, "--vectors_dir"), atomic_directory(path, KIND) as partial:
+        with atomic_directory(path, KIND) as partial:
             shutil.move(file.partial, os.path.join(partial, FILE))  # which may be on another file system
             manifest.write(partial, KIND, {"teacher": identity, "texts": texts.fingerprint,
                                            "sides": "differ" if prompts.differ else "alike"})
         file.remove()
 
-    runtime.on_rank_0(keep)
+    with locked(path, "--vectors_dir"):
+        encode(encoder, texts.tokens(tokenizer, prompts), "teacher: encode", file)
+        report_cut(tokenizer)
+        runtime.on_rank_0(keep)
     runtime.say(f"{path}: the teacher's vectors of {counted(len(texts), 'text')} written")
 
 

@@ -5,7 +5,6 @@ It lets the whole path run where no pretrained weights can be had. It is NOT pre
 
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 
 from models.weights import Pretrained
 from models.weights.paddlenlp import quiet
+from semindex.directories import temporary_directory
 from semindex.errors import UserError
 from semindex.runtime import say
 from semindex.text.paddlenlp_tokenizer import PaddlenlpTokenizer
@@ -67,7 +67,7 @@ def build(name: str, texts: Iterable[str], dropout: float | None = None) -> tupl
 
     layers, width = parse_name(name)
     rate = 0.1 if dropout is None else dropout
-    directory = tempfile.TemporaryDirectory()
+    directory = temporary_directory()
     path = os.path.join(directory.name, "vocab.txt")
     tokens = make_vocabulary(texts)
     with open(path, "w", encoding="utf-8", newline="\n") as file:

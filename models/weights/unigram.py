@@ -4,12 +4,12 @@ import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from semindex.directories import temporary_directory
 from semindex.errors import UserError
 
 META = "\u2581"  # what stands for a space
@@ -23,7 +23,7 @@ def _charsmap(rules: Mapping[int, Sequence[int]]) -> bytes:
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
 
-    with tempfile.TemporaryDirectory() as directory:
+    with temporary_directory() as directory:
         path = os.path.join(directory, "rules.tsv")
         with open(path, "w", encoding="ascii") as file:
             file.writelines(f"{code:X}\t{' '.join(f'{each:X}' for each in into)}\n" for code, into in rules.items())

@@ -19,6 +19,7 @@ from semindex.errors import UserError
 from semindex.fields import list_of, read_fields, text, whole
 from semindex.runtime import on_rank_0, say, warn
 from semindex.text.corpus import TextFile
+from semindex.text.counted import counted
 from semindex.text.prompts import NO_PROMPTS, Prompts
 from semindex.text.ragged import Ragged
 from semindex.text.tokenizer import TextTokenizer
@@ -282,5 +283,5 @@ def prepare(directory: str, sources: Sources, tokenizer: TextTokenizer) -> Colle
 def describe(collection: Collection, how: str) -> None:
     """Print what a collection holds."""
     about = collection.about
-    say(f"{collection.directory}: {about.documents} documents, {about.passages} passages, {about.queries} queries, "
-        f"{how}")
+    say(f"{collection.directory}: {counted(about.documents, 'document')}, {counted(about.passages, 'passage')}, "
+        f"{counted(about.queries, 'query', 'queries')}, {how}")

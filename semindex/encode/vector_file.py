@@ -47,8 +47,8 @@ class VectorFile:
 
     @staticmethod
     def possible(path: str) -> bool:
-        """Tell whether such a file can be made under a name: not under that of a device or a pipe."""
-        return os.path.isfile(path) or not os.path.lexists(path)
+        """Tell whether such a file can be made under a name: not under that of a device or a pipe, nor compressed."""
+        return not path.endswith(".gz") and (os.path.isfile(path) or not os.path.lexists(os.path.realpath(path)))
 
     def prepare(self) -> None:
         """Make the file, unless one of the same key is there; UserError where there is no room. For rank 0."""
@@ -124,7 +124,7 @@ class VectorFile:
     def finish(self, rows: np.ndarray) -> None:
         """Give the file its name, holding vectors()[rows], a block at a time. For rank 0."""
         if len(rows) == self.count and (rows == np.arange(self.count)).all():
-            os.replace(self.partial, self.path)
+            os.replace(self.partial, os.path.realpath(self.path))  # a link stays a link
         else:
             save_vectors(self.path, self.vectors(), rows)
         self.remove()

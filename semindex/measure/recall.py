@@ -9,6 +9,7 @@ import numpy as np
 from semindex import runtime
 from semindex.encode.encoder import encode, encode_rows, share_of
 from semindex.encode.text_encoder import TextEncoder
+from semindex.files import appended
 from semindex.measure.hits import RECALL_AT, hit_ranks, mrr_at, percent, recalls
 from semindex.search.exact import ExactIndex
 from semindex.search.index import IndexSettings
@@ -55,7 +56,7 @@ class RecallEvaluator:
             runtime.say(f"{name}={value}")
         if self.result_dir:
             write_recall_result(os.path.join(self.result_dir, self.result_file), found)
-            with open(os.path.join(self.result_dir, self.metrics_file), "a", encoding="utf-8") as file:
+            with appended(os.path.join(self.result_dir, self.metrics_file)) as file:
                 stamp = time.strftime("%Y%m%d-%H%M%S")
                 file.write("\t".join([stamp, *(str(value) for value in result.values())]) + "\n")
         return result | {"mrr@10": percent(mrr_at(hits, 10))}

@@ -8,6 +8,7 @@ from collections.abc import Collection, Container
 from dataclasses import dataclass
 
 from semindex.errors import UserError
+from semindex.files import appended
 from semindex.runtime import warn
 from semindex.text.counted import counted
 
@@ -179,8 +180,8 @@ def of_results(args: Namespace) -> dict[str, dict[str, list[float]]]:
 def append_result(path: str, results: dict[str, dict[str, float]]) -> None:
     """Append a line of time and metrics for each file; a failure is a warning, for they were printed."""
     try:
-        with open(path, "a", encoding="utf-8") as file:
+        with appended(path) as file:
             for result in results.values():
                 file.write("\t".join([time.strftime("%Y%m%d-%H%M%S"), *map(str, result.values())]) + "\n")
-    except OSError as error:
-        warn(f"--result_tsv {path}: not written ({error.strerror})")
+    except (OSError, UserError) as error:
+        warn(f"--result_tsv {path}: not written ({getattr(error, 'strerror', None) or error})")

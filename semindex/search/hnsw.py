@@ -92,7 +92,11 @@ class HnswIndex(Labelled):
     def save(self, directory: str) -> list[str]:
         """Write hnswlib's file, and the id of each label where they are not the same."""
         graph = self._new_graph(1) if self.graph is None else self.graph
-        graph.save_index(os.path.join(directory, FILE))
+        path = os.path.join(directory, FILE)
+        graph.save_index(path)  # says nothing of a disk that is full
+        if os.path.getsize(path) != graph.index_file_size():
+            raise UserError(f"{path}: {os.path.getsize(path)} of {graph.index_file_size()} bytes were written; make "
+                            "room")
         if (self._id_of == np.arange(len(self._id_of))).all():
             return [FILE]
         np.save(os.path.join(directory, IDS), self._id_of)

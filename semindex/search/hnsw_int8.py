@@ -55,7 +55,11 @@ class HnswInt8(Int8Index):
         return keys
 
     def _save_codes(self, directory: str) -> list[str]:
-        self.graph.save(os.path.join(directory, FILE))
+        path = os.path.join(directory, FILE)
+        try:
+            self.graph.save(path)
+        except RuntimeError as error:
+            raise UserError(f"{path}: could not be written ({error}); make room") from None
         return [FILE]
 
     def _load_codes(self, directory: str, labels: int) -> None:

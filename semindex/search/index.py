@@ -102,6 +102,9 @@ class VectorIndex(ABC):
         if settings:
             self.settings.ef, self.settings.threads = settings.ef, settings.threads
 
+    def discard(self) -> None:  # noqa: B027  most engines have nothing elsewhere
+        """Remove what is kept outside of the directory that save wrote; nothing, where all is in it."""
+
     @property
     def keyword(self) -> KeywordSearch | None:
         """The keyword search of what holds the vectors, None where there is none: search.keyword is everybody's."""

@@ -30,7 +30,7 @@ from training.negatives.generations import Generation, Generations
 from training.negatives.miner import Miner
 from training.negatives.patience import Patience
 from training.negatives.refresh import check_generations
-from training.parallel import anywhere
+from training.parallel import anywhere, locked
 
 VECTOR_FILES = ("passages.npy", "queries.npy", "passage_ids.txt", "query_ids.txt")
 
@@ -158,14 +158,15 @@ def _make(path: str, weights: str, step: int, number: int, directory: str, gener
     miner = Miner(collection, rules_of(args), index, args.connected_positives, guides[collection.about.key])
     # On the disk: memory need not hold them, and a killed job goes on with them if the checkpoint is still the newest.
     files: list[VectorFile] = []
+    files_place = os.path.join(generations.directory, "passages")
 
     def file_of(rows: slice) -> VectorFile:
-        files.append(vector_file(os.path.join(generations.directory, f"passages_{runtime.rank()}"), encoder,
+        files.append(vector_file(f"{files_place}_{runtime.rank()}", encoder,
                                  range(rows.start, rows.stop),
                                  f"{weights} {collection.about.key} {args.engine} {rows}"))
         return files[0]
 
-    with named(generations.directory):
+    with named(generations.directory), locked(files_place, "--ann_dir"):
         out = miner.publish(encoder, generation, generations, dev=dev, file=file_of)
     files[0].remove()
     runtime.say(f"published {out}: " + ", ".join(f"{name} {value} s" for name, value in generation.seconds.items()))
@@ -189,9 +190,6 @@ def write_vectors(args: argparse.Namespace) -> None:
     # A killed run goes on: the vectors grow beside the directory, which takes its name when all is there.
     file = vector_file(args.output_dir, loaded[0], collection.passages,
                        f"{found[1]} {collection.about.key} {args.engine}")
-    with named(args.output_dir):
-        passages = encode(loaded[0], collection.passages, "encode passages", file)
-    queries = encode(loaded[0], collection.query_tokens(np.arange(collection.about.queries)), "encode queries")
 
     def write() -> None:
         with atomic_directory(args.output_dir, "vectors", _older) as partial:
@@ -210,4 +208,8 @@ def write_vectors(args: argparse.Namespace) -> None:
         runtime.say(f"{args.output_dir}: {counted(len(passages), 'passage')}, "
                     f"{counted(len(queries), 'query', 'queries')}, {passages.shape[1]} wide")
 
-    runtime.on_rank_0(write)
+    with locked(args.output_dir, "--output_dir"):
+        with named(args.output_dir):
+            passages = encode(loaded[0], collection.passages, "encode passages", file)
+        queries = encode(loaded[0], collection.query_tokens(np.arange(collection.about.queries)), "encode queries")
+        runtime.on_rank_0(write)
