@@ -85,8 +85,11 @@ if [ ! -x "$venv/bin/uv" ]; then
 fi
 install() {
     echo "+ uv pip install $*"
-    # Byte-compiled: importing paddle takes 2 s instead of 7, paddlenlp 5 s instead of 15.
-    UV_LINK_MODE=copy "$venv/bin/uv" pip install --quiet --python "$python" --compile-bytecode --require-hashes "$@"
+    # Byte-compiled: importing paddle takes 2 s instead of 7, paddlenlp 5 s instead of 15. COMPILE=no leaves it to the
+    # first import, of what is imported.
+    local compile=(--compile-bytecode)
+    [ "${COMPILE:-}" != no ] || compile=()
+    UV_LINK_MODE=copy "$venv/bin/uv" pip install --quiet --python "$python" "${compile[@]}" --require-hashes "$@"
 }
 install -r pyproject.toml --extra train "${extras[@]/#/--extra=}" --constraints requirements/lock.txt
 if [[ " ${extras[*]} " == *" test "* ]]; then

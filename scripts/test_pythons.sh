@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/pythons.sh
 source scripts/pythons.sh
-unset PYTHON VENV
+unset PYTHON VENV PYTHONDONTWRITEBYTECODE
 others=no
 [ "$1" != --other-pythons ] || others=yes
 shift
@@ -16,7 +16,7 @@ own=$(version_of .venv/bin/python)
 try() { # VERSION PYTHON VENV: one Python; its last line is the summary
     local began=$SECONDS passed
     export VENV=$3 OMP_NUM_THREADS=1
-    PYTHON=$2 bash scripts/setup.sh --test || return
+    PYTHON=$2 COMPILE=no bash scripts/setup.sh --test || return
     local installed=$SECONDS
     # Without xdist: one process. Caches apart, since another Python runs beside it.
     "$VENV/bin/python" -m pytest -p no:cacheprovider -m "not slow" "${@:4}" || return
