@@ -1,4 +1,5 @@
-"""What the settings for a CPU are worth (runtime.py, models/cpu.py): products and a training step with and without.
+"""What the settings for a CPU are worth (runtime.py, models/cpu_layers.py): products and a training step with and without
+them.
 
     python benchmarks/cpu_settings.py
     python benchmarks/cpu_settings.py --encoder scratch-12x768 --pairs 16 --steps 3 --repeats 1      ERNIE's shape
@@ -25,7 +26,7 @@ SETTINGS = {
     "all threads, MKL told the instruction set": ["threads", "mkl"],
     "all threads, freed memory kept": ["threads", "memory"],
     "these four": ["threads", "stride", "mkl", "memory"],
-    "these four and the layers of models/cpu.py": ["threads", "stride", "mkl", "memory", "layers"],
+    "these four and the layers of models/cpu_layers.py": ["threads", "stride", "mkl", "memory", "layers"],
 }
 
 

@@ -9,7 +9,7 @@ r"""Training pairs a second, beside sentence-transformers' trainer with Multiple
 DIR/train.csv holds lines of text<TAB>text. The interpreter of --torch_python has torch and sentence-transformers. Both
 train the same shape on the same pairs, batches and vocabulary, dropout 0.1, AdamW, in fp32 with the same threads; each
 in a process of its own, in turn, --repeats times; medians over the steps and then over the repeats. `as paddle comes`
-is our own trainer without what runtime.py and models/cpu.py set and exchange on a CPU.
+is our own trainer without what runtime.py and models/cpu_layers.py set and exchange on a CPU.
 """
 
 import argparse

@@ -136,7 +136,7 @@ def _make(auto_model: Any, config: Any, where: str) -> Any:
 def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> tuple[SemanticIndex, TextTokenizer]:
     """Load encoder and tokenizer of a checkpoint, in evaluation mode.
 
-    flags: the encoder flags of options.add_encoder and `dropout`, None or absent where not given. A directory
+    flags: the encoder flags of flags.add_encoder and `dropout`, None or absent where not given. A directory
     without semantic_index.json (weights published with the recipe) needs model_name_or_path beside it.
     Raises UserError for contradictions and for weights that do not fit.
     """

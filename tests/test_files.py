@@ -1,7 +1,6 @@
 """Outputs: whole or absent, only our own replaced, one writer at a time, never over an input."""
 
 import gzip
-import json
 import os
 import resource
 import signal
@@ -14,8 +13,8 @@ import pytest
 from conftest import ROOT
 
 from ann_util import IndexSettings, TextIndex, build_index
-from semindex import cli, directories, files, manifest
-from semindex.directories import atomic_directory, check_replaceable, remove_directory
+from semindex import cli, files, manifest
+from semindex.directories import atomic_directory
 from semindex.errors import UserError
 from semindex.files import atomic_file
 from semindex.locks import locked, own_path, shared_path
@@ -36,9 +35,6 @@ def killed(code, *words):
     head = "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
     done = subprocess.run([sys.executable, "-c", head + code, str(ROOT), *map(str, words)], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-
-
-# --- files ------------------------------------------------------------------------------------------------------
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -135,197 +131,6 @@ def test_what_a_kill_leaves_is_removed_and_what_a_living_process_writes_is_not(t
     assert sorted(os.listdir(tmp_path)) == ["other", "result"]
 
 
-# --- directories ------------------------------------------------------------------------------------------------
-
-
-def test_a_failure_leaves_the_old_directory(tmp_path):
-    fill(tmp_path / "index", "old")
-    with pytest.raises(RuntimeError), atomic_directory(str(tmp_path / "index"), "index") as partial:
-        open(os.path.join(partial, "a.txt"), "w").close()
-        raise RuntimeError
-    assert (tmp_path / "index" / "a.txt").read_text() == "old" and os.listdir(tmp_path) == ["index"]
-
-
-@pytest.mark.parametrize("exchange", [True, False])
-def test_a_directory_is_replaced_and_the_users_neighbours_stay(tmp_path, exchange, monkeypatch):
-    """index.old and index.partial may be anybody's."""
-    if not exchange:
-        monkeypatch.setattr(directories, "_rename_exchange", lambda one, two: False)
-    for name in ("index.old", "index.partial", "index.partial-1"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "thesis").write_text("x")
-    fill(tmp_path / "index", "old")
-    fill(tmp_path / "index", "new")
-    assert (tmp_path / "index" / "a.txt").read_text() == "new"
-    assert sorted(os.listdir(tmp_path)) == ["index", "index.old", "index.partial", "index.partial-1"]
-    assert all((tmp_path / name / "thesis").exists() for name in ("index.old", "index.partial", "index.partial-1"))
-
-
-def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
-    """Where the system cannot exchange two names at once."""
-    path = tmp_path / "index"
-    fill(path, "old")
-    killed("from semindex import directories, manifest\n"
-           "directories._rename_exchange = lambda one, two: False\n"
-           "rename = os.rename\n"
-           "def dying(one, two):\n    rename(one, two)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-           "with directories.atomic_directory(sys.argv[2], 'index') as partial:\n"
-           "    manifest.write(partial, 'index')\n    os.rename = dying\n", path)
-    assert not path.exists()
-    with pytest.raises(RuntimeError), atomic_directory(str(path), "index"):
-        raise RuntimeError  # a failed retry
-    assert (path / "a.txt").read_text() == "old" and os.listdir(tmp_path) == ["index"]
-
-
-def test_only_our_own_directories_are_replaced(tmp_path):
-    for name, content in (("manifest.json", {"files": {}, "format": 1}), ("index.json", {"format": 1}), ("notes", None)):
-        path = tmp_path / name.replace(".", "_")
-        path.mkdir()
-        (path / name).write_text(json.dumps(content))
-        with pytest.raises(UserError, match="is there, but is no index"):
-            fill(path)
-        assert os.listdir(path) == [name]
-    fill(tmp_path / "ours")
-    (tmp_path / "ours" / "thesis.txt").write_text("x")
-    with pytest.raises(UserError, match="holds thesis.txt, which is not part of the index"):
-        fill(tmp_path / "ours")
-    with pytest.raises(UserError, match="thesis"):
-        remove_directory(str(tmp_path / "ours"), "index")
-    with pytest.raises(UserError, match="is no export"):
-        fill(tmp_path / "ours", kind="export")
-    os.unlink(tmp_path / "ours" / "thesis.txt")
-    remove_directory(str(tmp_path / "ours"), "index")
-    assert not (tmp_path / "ours").exists()
-
-
-def test_the_current_directory_is_never_written_over(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    (tmp_path / "here" / "thesis").write_text("x")
-    for name in ("", ".", "..", "nope/..", "nope/../../here", "/"):
-        with pytest.raises(UserError, match="empty name|current directory"):
-            fill(name)
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "notes").write_text("x")
-    with pytest.raises(UserError, match="is no index"):
-        fill("nope/../../there")
-    assert (tmp_path / "here" / "thesis").exists() and (tmp_path / "there" / "notes").exists()
-    fill("new/")  # a trailing slash is no other name
-    assert (tmp_path / "here" / "new" / "a.txt").exists() and sorted(os.listdir(".")) == ["new", "thesis"]
-
-
-def test_check_says_what_will_be_refused(tmp_path):
-    assert not check_replaceable(str(tmp_path / "new" / "deep"), "--index_dir", "index")
-    assert os.listdir(tmp_path) == []
-    fill(tmp_path / "index")
-    assert check_replaceable(str(tmp_path / "index") + "/", "--index_dir", "index")
-    (tmp_path / "file").write_text("x")
-    for path in ("file", "file/below"):
-        with pytest.raises(UserError, match="--index_dir.* is a file"):
-            check_replaceable(str(tmp_path / path), "--index_dir", "index")
-
-
-def test_a_mount_point_is_filled_from_within(tmp_path, monkeypatch):
-    path = tmp_path / "mounted"
-    path.mkdir()
-    monkeypatch.setattr(os.path, "ismount", lambda name: str(name) == str(path))
-    before = path.stat().st_ino
-    fill(path, "old")
-    fill(path, "new")
-    assert (path / "a.txt").read_text() == "new" and path.stat().st_ino == before
-    assert sorted(os.listdir(path)) == ["a.txt", "manifest.json"] and os.listdir(tmp_path) == ["mounted"]
-
-
-@pytest.mark.parametrize("renames", [1, 2])
-def test_a_kill_while_a_mount_point_is_filled_is_made_good(tmp_path, renames):
-    path = tmp_path / "mounted"
-    path.mkdir()
-    code = ("from semindex import directories, manifest\n"
-            "os.path.ismount = lambda name: name == sys.argv[2]\n"
-            "rename, left = os.rename, [int(sys.argv[3])]\n"
-            "def dying(one, two):\n    rename(one, two)\n    left[0] -= 1\n"
-            "    left[0] or os.kill(os.getpid(), signal.SIGKILL)\n"
-            "with directories.atomic_directory(sys.argv[2], 'index') as partial:\n"
-            "    for name in ('a.txt', 'b.txt'):\n        open(os.path.join(partial, name), 'w').close()\n"
-            "    manifest.write(partial, 'index')\n    os.rename = dying\n")
-    killed(code, path, renames)
-    assert manifest.read(str(path)) is None  # nobody takes it for whole
-    with pytest.raises(RuntimeError), atomic_directory(str(path), "index"):
-        raise RuntimeError
-    assert sorted(os.listdir(path)) == ["a.txt", "b.txt", "manifest.json"]
-    assert manifest.check(str(path), "index") is not None
-
-
-# --- manifests --------------------------------------------------------------------------------------------------
-
-
-def test_any_altered_byte_is_found(tmp_path):
-    fill(tmp_path / "d", "content" * 50)
-    check = lambda: manifest.check(str(tmp_path / "d"), "index")  # noqa: E731
-    assert check()["kind"] == "index"
-    for name in ("a.txt", "manifest.json"):
-        path = tmp_path / "d" / name
-        whole = path.read_bytes()
-        rng = np.random.default_rng(1)
-        spots = [bytes([whole[i] ^ 1 << rng.integers(7)]).join([whole[:i], whole[i + 1:]])
-                 for i in rng.integers(len(whole), size=20)]
-        for changed in (*spots, whole[:-1], whole[:9], b"", whole + b"x"):
-            path.write_bytes(changed)
-            same = name == "manifest.json" and _json(changed) == _json(whole)
-            if same:
-                check()
-            else:
-                with pytest.raises(UserError):
-                    assert check() is not None
-                    raise AssertionError(changed)
-        path.write_bytes(whole)
-    assert check()
-    (tmp_path / "d" / "added_tokens.json").write_text("{}")
-    with pytest.raises(UserError, match="was added to the index"):
-        check()
-    os.unlink(tmp_path / "d" / "added_tokens.json")
-    (tmp_path / "d" / "README.md").write_text("notes of the user's do no harm")
-    assert check()
-    (tmp_path / "d" / "a.txt").write_text("changed")
-    assert manifest.check(str(tmp_path / "d"), "index", trust=True)
-    os.unlink(tmp_path / "d" / "a.txt")
-    with pytest.raises(UserError, match="missing"):
-        manifest.check(str(tmp_path / "d"), "index", trust=True)
-
-
-def _json(content):
-    try:
-        return json.loads(content)
-    except ValueError:
-        return None
-
-
-def test_large_files_are_hashed_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(manifest, "BLOCK", 1000)
-    (tmp_path / "large.bin").write_bytes(bytes(range(256)) * 20)
-    manifest.write(str(tmp_path), "index")
-    assert manifest.check(str(tmp_path), "index")
-    for place in (0, 999, 1000, 5119):
-        content = bytearray(bytes(range(256)) * 20)
-        content[place] ^= 1
-        (tmp_path / "large.bin").write_bytes(content)
-        with pytest.raises(UserError, match="large.bin: changed"):
-            manifest.check(str(tmp_path), "index")
-
-
-def test_files_that_go_are_forgotten_first(tmp_path):
-    fill(tmp_path / "d")
-    with open(tmp_path / "d" / "b.bin", "w"):
-        pass
-    manifest.write(str(tmp_path / "d"), "index")
-    manifest.forget(str(tmp_path / "d"), ["b.bin"])
-    os.unlink(tmp_path / "d" / "b.bin")
-    assert list(manifest.check(str(tmp_path / "d"), "index")["files"]) == ["a.txt"]
-
-
-# --- two at once ------------------------------------------------------------------------------------------------
-
-
 HOLD = ("import sys; sys.path.insert(0, sys.argv[1])\nfrom semindex.locks import locked\n"
         "with locked(sys.argv[2]):\n    print('held', flush=True)\n    sys.stdin.readline()\n")
 
@@ -418,9 +223,6 @@ def test_three_files_of_a_split_change_together(tmp_path):
     assert (tmp_path / "dev.csv").read_text() == "old1\told\n"
 
 
-# --- inputs and outputs of a command line -----------------------------------------------------------------------
-
-
 def parse(*words):
     parser = cli.Parser("test")
     for name in ("in", "more", "out", "log", "also", "dir"):
@@ -457,24 +259,6 @@ def test_an_output_is_no_input_under_any_name(tmp_path):
     assert source.read_text() == "x"
 
 
-@pytest.mark.parametrize("change", [lambda content: content.pop("files"), lambda content: content.update(files=["a"]),
-                                    lambda content: content["files"].update({"../a": {"sha256": "x"}}), lambda content: content.update(kind=1)])
-def test_a_sealed_manifest_of_another_form_is_refused(tmp_path, change):
-    (tmp_path / "a").write_text("x")
-    manifest.write(str(tmp_path), "index")
-    content = json.loads((tmp_path / "manifest.json").read_text())
-    change(content)
-    manifest._dump(str(tmp_path), content)
-    with pytest.raises(UserError, match="manifest.json: .*(files|kind)"):
-        manifest.check(str(tmp_path), "index")
-
-
-def test_a_file_is_no_checked_directory(tmp_path):
-    (tmp_path / "a").write_text("x")
-    with pytest.raises(UserError, match="is a file, a directory was expected"):
-        manifest.check(str(tmp_path / "a"), "index")
-
-
 @pytest.mark.parametrize("kind", ["hnsw", "hnsw_int8"])
 def test_an_index_cut_short_by_a_full_disk_is_not_sealed(tmp_path, kind):
     vectors = np.random.default_rng(0).standard_normal([500, 16], np.float32)
@@ -487,28 +271,6 @@ def test_an_index_cut_short_by_a_full_disk_is_not_sealed(tmp_path, kind):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "index").exists()
-
-
-def test_what_a_killed_process_left_in_tmpdir_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    left = own_path(str(tmp_path / "semindex"), "temporary").replace(f"-{os.getpid()}-", "-4194305-")  # no process has it
-    os.makedirs(f"{left}/tmpx")
-    with directories.temporary_directory() as path:
-        assert path.startswith(str(tmp_path)) and os.path.isdir(path) and not os.path.exists(left)
-    assert not os.path.exists(path)
-
-
-def test_trusted_files_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "trusting", False)
-    (tmp_path / "a.txt").write_text("a")
-    manifest.write(str(tmp_path), "export")
-    (tmp_path / "a.txt").write_text("b")
-    with pytest.raises(UserError, match="changed since it was written"):
-        manifest.check(str(tmp_path), "export")
-    parser = cli.Parser("x")
-    parser.add_argument("--trust_files", action="store_true")
-    parser.parse_args(["--trust_files"])
-    assert manifest.check(str(tmp_path), "export")
 
 
 def test_lines_are_appended_to_what_a_name_stands_for(tmp_path):

@@ -146,9 +146,6 @@ def test_mining(monkeypatch):
     assert ((mined.documents >= 0).sum(1)[marked] < 4).all() and marked.mean() < 0.5  # drawn only where hardly another is left
 
 
-# --- the scripts ----------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def guiding(toy):
     """A checkpoint of a few more steps and other prompts, tokenizer and width than what it guides."""

@@ -76,3 +76,5 @@ def test_no_file_is_long():
     for module, path in modules():
         lines = len(path.read_text(encoding="utf-8").splitlines())
         assert lines <= (89 if "." not in module and module not in ("data", "ann_util") else 300), f"{path}: {lines} lines"
+    for path in (*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path

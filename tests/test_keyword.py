@@ -8,11 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semindex import manifest
 from semindex.errors import UserError
 from semindex.search.keyword import KeywordIndex, KeywordSettings
 from semindex.search.postings import Postings
-from semindex.text.terms import term_keys
 
 WORDS = ["卡", "丢", "了", "怎么", "还款", "信用卡", "额度", "不够", "app", "5g", "Visa", "3", "花呗", "借呗", "利息", "。", " "]
 TEXTS = st.lists(st.lists(st.sampled_from(WORDS), max_size=8).map("".join), min_size=1, max_size=12)
@@ -249,94 +247,3 @@ def test_an_index_without_terms_or_entries(tmp_path):
     assert again.search(["卡"], 5)[0].tolist() == [[2, -1, -1]]
     with pytest.raises(UserError, match="holds neither letters nor digits"):
         KeywordIndex.build(["。", "?"])
-
-
-@pytest.mark.parametrize("text", ["信用卡额度", "iPhone14 Pro_max 5G网络", "É CAFÉ ß ΣΑΣ", "a１２三𠮷", "x" * 40, "ab cd", "", "\n。 \t"])
-def test_terms_are_characters_pairs_and_whole_latin_words(text):
-    """Equal keys for equal terms and no others; a text's terms do not depend on its neighbours."""
-    texts = ["前文ab", text, "12后文"]
-    owner, keys = term_keys(texts, "bigram")
-    np.testing.assert_array_equal(owner, np.repeat([0, 1, 2], [len(split(t)) for t in texts]))
-    names = [term for t in texts for term in split(t)]
-    assert len(dict(zip(names, keys.tolist()))) == len(set(zip(names, keys.tolist()))) == len(set(keys.tolist()))
-
-
-@pytest.mark.slow
-def test_words_are_jiebas():
-    jieba = pytest.importorskip("jieba")
-    texts = ["信用卡怎么还款 Visa", "", "还款 额度"]
-    owner, keys = term_keys(texts, "word")
-    names = [(place, word) for place, text in enumerate(texts) for word in jieba.lcut(text.lower()) if word.strip()]
-    assert owner.tolist() == [place for place, _ in names]
-    assert len(set(keys.tolist())) == len({word for _, word in names}) == len(set(zip((w for _, w in names), keys.tolist())))
-
-
-def test_keys_of_many_terms_differ():
-    chars = [chr(0x4E00 + place) for place in range(700)]
-    texts = [a + b for a in chars for b in chars] + [str(number) for number in range(200_000)]
-    _, keys = term_keys(texts, "bigram")
-    assert len(np.unique(keys)) == 700 + 700 * 700 + 200_000
-
-
-def test_the_fingerprint_tells_contents_and_settings_apart():
-    base = fresh({0: "卡丢了", 1: "额度"}).fingerprint()
-    assert fresh({1: "额度", 0: "卡丢了"}).fingerprint() == base
-    others = [fresh({0: "卡丢了", 2: "额度"}), fresh({0: "额度", 1: "卡丢了"}), fresh({0: "卡丢了", 1: "额度额度"}),
-              fresh({0: "卡丢了"}), fresh({0: "卡丢了", 1: "额度"}, KeywordSettings(b=0.5)),
-              fresh({0: "卡丢了", 1: "额度"}, KeywordSettings("word"))]
-    assert len({base, *(other.fingerprint() for other in others)}) == 7
-
-
-def test_a_saved_index_is_mapped_checked_and_replaced(tmp_path):
-    index, directory = KeywordIndex.build(some_texts(2000, 9)), tmp_path / "index"
-    index.save(directory)
-    loaded = KeywordIndex.load(directory)
-    assert loaded.settings == index.settings
-    for name in Postings.arrays:
-        array = getattr(loaded.parts[0], name)
-        assert isinstance(array.base, np.memmap) or isinstance(array.base.base, np.memmap), name
-        with pytest.raises(ValueError):
-            array[:1] = 0
-    before = loaded.search(["怎么还款"], 5)
-    index.remove([0, 1])
-    index.save(directory)  # another process goes on with the files that it has open
-    np.testing.assert_array_equal(loaded.search(["怎么还款"], 5), before)
-    assert len(KeywordIndex.load(directory)) == 1998
-    with pytest.raises(UserError, match="is there, but is no keyword"):
-        (tmp_path / "other").mkdir()
-        (tmp_path / "other" / "file").write_text("a user's")
-        index.save(tmp_path / "other")
-    with pytest.raises(UserError, match="no keyword index"):
-        KeywordIndex.load(tmp_path / "absent")
-
-
-@pytest.mark.parametrize("name", ["slots.npy", "keyword.json", "starts.npy", "manifest.json"])
-def test_an_altered_file_is_refused(tmp_path, name):
-    index = KeywordIndex.build(some_texts(50, 10))
-    index.save(tmp_path / "index")
-    path = tmp_path / "index" / name
-    content = path.read_bytes()
-    path.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
-    with pytest.raises(UserError, match=name):
-        KeywordIndex.load(tmp_path / "index")
-    path.unlink()
-    with pytest.raises(UserError):
-        KeywordIndex.load(tmp_path / "index")
-
-
-@pytest.mark.parametrize("change", [{"k1": -1}, {"tokens": "trigram"}, {"count": 49}, {"format": 99}, {"mark": None}])
-def test_fields_are_checked(tmp_path, change):
-    import json
-
-    index, path = KeywordIndex.build(some_texts(50, 10)), tmp_path / "index" / "keyword.json"
-    index.save(tmp_path / "index")
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    (tmp_path / "index" / "manifest.json").unlink()
-    manifest.write(str(tmp_path / "index"), "keyword")
-    with pytest.raises(UserError, match="keyword.json"):
-        KeywordIndex.load(tmp_path / "index")
-
-
-def test_unknown_terms_are_refused():
-    with pytest.raises(UserError, match="tokens letters: unknown"):
-        KeywordIndex(KeywordSettings("letters"))

@@ -11,7 +11,8 @@ from conftest import FRAMES, ROOT, SUBJECTS, TRAIN, fail, succeed
 from hypothesis import given
 from hypothesis import strategies as st
 from letters import Letters
-from test_trainer import Scores, assert_same, schedule
+from test_checkpoints import Scores
+from test_trainer import assert_same, schedule
 
 from data import TrainingSet, deal_balanced
 from models.encoders import dynamic
