@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -167,9 +168,14 @@ def test_an_index_that_is_not_kept_goes_with_its_object(named):
 
 
 def test_another_corpus_is_not_overwritten(named):
-    kept(named, unit(60), TEXTS)
-    with pytest.raises(UserError, match="holds 60 texts, none of them of this corpus; name another --milvus_collection"):
-        kept(named, unit(3), ["天气", "音乐", "电影"])
+    """Nor put aside by another encoder, a second one of which would drop it; one text in common makes it no other."""
+    index = kept(named, unit(60), TEXTS)
+    publish(index.collection, named.milvus.collection)
+    for encoder in ("one", "two"):
+        for first, known in (("天气", "none"), (TEXTS[0], "1")):
+            with pytest.raises(UserError, match=f"holds 60 texts, {known} of them of this corpus; name another --milvus_collection"):
+                kept(named, unit(3), [first, "音乐", "电影"], encoder)
+    assert collections(named) == ([index.collection.name], [index.collection.name]) and index.collection.count() == 60
 
 
 def test_an_alias_takes_no_collection_of_others(named):
@@ -255,22 +261,32 @@ def test_what_a_directory_tells_is_checked(named, tmp_path):
 
 @pytest.mark.slow
 def test_a_service_keeps_its_snapshots_in_milvus(named, tmp_path):
-    """What serve.py does beside its searches: each snapshot is a collection of its own, the last but one stays."""
+    """What serve.py does beside its searches: each snapshot is a collection of its own, the last but one stays.
+
+    Those of another encoder, which may be refused, put nothing of it aside, nor anything of the FAQ.
+    """
     from deploy.service.live import Frozen
-    from deploy.service.snapshots import open_snapshot, write
+    from deploy.service.snapshots import open_snapshot, remove, write
     from semindex.search.keyword import KeywordSettings
 
-    vectors, paths = unit(30), []
-    for number in (1, 2, 3):
-        ids = np.arange(number, 30)
-        frozen = Frozen("store", number, 30, KeywordSettings(), ids, ids, [TEXTS[i] for i in ids],
-                        lambda ids=ids: vectors[ids])
-        paths.append(write(frozen, str(tmp_path), "encoder", named))
-        for place, path in enumerate(paths[-2:]):
-            found = open_snapshot(path).search(vectors[5:9], 3)[0]
-            assert found[:, 0].tolist() == [5, 6, 7, 8], (number, place)
+    vectors, faq = unit(30), kept(named, unit(60), TEXTS)
+    publish(faq.collection, named.milvus.collection)
+    for encoder in ("one", "two"):
+        paths = []
+        for number in (1, 2, 3):
+            ids = np.arange(number, 30)
+            frozen = Frozen("store", number, 30, KeywordSettings(), ids, ids, [TEXTS[i] for i in ids],
+                            lambda ids=ids: vectors[ids])
+            paths.append(write(frozen, str(tmp_path / encoder), encoder, named))
+            for place, path in enumerate(paths[-2:]):
+                index = open_snapshot(path, replace(named, ef=300, milvus=replace(named.milvus, token="secret")))
+                assert index.search(vectors[5:9], 3)[0][:, 0].tolist() == [5, 6, 7, 8], (number, place)
+                assert index.settings.ef == 300 and index.milvus.token == "secret"
     names, current = collections(named)
-    assert len(names) == 2 and len(current) == 1
+    assert len(names) == 1 + 2 + 2 and current == [faq.collection.name]
+    remove(str(tmp_path / "two"), named)
+    assert not (tmp_path / "two").exists() and len(collections(named)[0]) == 1 + 2
+    assert open_snapshot(str(tmp_path / "one" / f"{3:016d}")).search(vectors[5:6], 1)[0].tolist() == [[5]]
 
 
 def test_the_files_for_containers_are_yaml():

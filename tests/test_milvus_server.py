@@ -25,9 +25,9 @@ def server(tmp_path_factory):
 class Killing(Connection):
     """A connection whose server is killed when a verb is called for the nth time, and started again meanwhile."""
 
-    def __init__(self, settings, server, **at):
+    def __init__(self, settings, server, lost=(), **at):
         super().__init__(settings)
-        self.server, self.at, self.threads = server, at, []
+        self.server, self.at, self.lost, self.threads = server, at, dict(lost), []
 
     def call(self, verb, *args, **options):
         if verb in self.at:
@@ -35,6 +35,23 @@ class Killing(Connection):
             if self.at[verb] == 0:
                 self.threads.append(self.server.killed_and_started())
         return super().call(verb, *args, **options)
+
+    def attempt(self, what, work, collection=""):
+        """Of a verb named `lost`: the server does it, and is killed before its answer arrives."""
+        if what in self.lost:
+            self.lost[what] -= 1
+        if self.lost.get(what) != 0:
+            return super().attempt(what, work, collection)
+        tries = []
+
+        def without_answer(client):
+            tries.append(work(client))
+            if len(tries) == 1:
+                self.threads.append(self.server.killed_and_started())
+                client.list_collections(timeout=1)
+            return tries[-1]
+
+        return super().attempt(what, without_answer, collection)
 
     def join(self):
         for thread in self.threads:
@@ -81,6 +98,15 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_twice(server):
     own, _ = collection.listing()
     assert collection.count() == rows and own.tolist() == keys.tolist()
     np.testing.assert_array_equal(collection.vectors(keys[::100]), vectors[::100])
+
+    connection = Killing(settings, server, lost={"insert": 2})
+    lost = Collection(connection, "lost", 16)
+    lost.batch = 300
+    lost.create(16, 100)
+    lost.insert(Rows(keys[:900], vectors[:900]), np.arange(900))
+    connection.join()
+    lost.finish()
+    assert lost.count() == 900 and lost.listing()[0].tolist() == keys[:900].tolist()  # the second try was an upsert
 
     some = IndexSettings("milvus", milvus=settings)
     index = build_index(vectors[:500], some)
