@@ -33,13 +33,17 @@ def clustered(count: int, rng: np.random.Generator, centres: np.ndarray, basis: 
 
 
 def seconds(works: Sequence[Callable[[], object]], repeats: int, clock: Callable[[], float]) -> list[float]:
-    """Return the median time of a call of each, measured in turn: other work on the machine slows them all alike."""
+    """Return the median time of a call of each, measured in turn: other work on the machine slows them all alike.
+
+    Who begins changes: what ran before leaves its arrays in the cache, and its freed memory.
+    """
     times: list[list[float]] = [[] for _ in works]
-    for _ in range(repeats):
-        for work, own in zip(works, times):
+    for turn in range(repeats):
+        for place in range(len(works)):
+            number = (turn + place) % len(works)
             began = clock()
-            work()
-            own.append(clock() - began)
+            works[number]()
+            times[number].append(clock() - began)
     return [statistics.median(own) for own in times]
 
 

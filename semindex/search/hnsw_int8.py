@@ -21,6 +21,7 @@ class HnswInt8(Int8Index):
     """
 
     kind = "hnsw_int8"
+    more = 0.25, 8
     fields = {"m": whole(1, 2**31), "ef_construction": whole(1, 2**40)}
     each_dimension = False
 

@@ -11,6 +11,11 @@ BLOCK = 65_536  # vectors read at once
 CACHED = 2048  # vectors read at once where they are multiplied next: they stay in the cache
 
 
+def is_mapped(array: np.ndarray) -> bool:
+    """Tell whether an array lies in a file that is memory-mapped."""
+    return getattr(array, "_mmap", None) is not None
+
+
 def let_go(array: np.ndarray) -> None:
     """Take the pages of a memory-mapped array out of this process's memory; they stay in the system's file cache.
 
