@@ -1,5 +1,5 @@
-"""What the settings for a CPU are worth (runtime.py, models/cpu_layers.py): products and a training step with and without
-them.
+"""What the settings for a CPU are worth (runtime.py, models/cpu_layers.py): products and a training step, with them and
+without.
 
     python benchmarks/cpu_settings.py
     python benchmarks/cpu_settings.py --encoder scratch-12x768 --pairs 16 --steps 3 --repeats 1      ERNIE's shape

@@ -30,6 +30,33 @@ def keep_alive(connection: socket.socket) -> socket.socket:
     return connection
 
 
+def open_sockets() -> set[tuple[int, str]]:
+    """Return the sockets of this process as (descriptor, which one it is); none where there is no /proc."""
+    found = set()
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            what = os.readlink(f"/proc/self/fd/{name}")
+            if what.startswith("socket:"):
+                found.add((int(name), what))
+    return found
+
+
+def answer_at_once(sockets: set[tuple[int, str]]) -> None:
+    """Let the TCP connections among some sockets send small packets at once: a count of the store takes 0.1 ms, not 44.
+
+    Paddle sends a request in two writes; the second waits for the other side's delayed acknowledgement.
+    """
+    for descriptor, _ in sockets:
+        with contextlib.suppress(OSError):  # closed meanwhile
+            connection = socket.socket(fileno=descriptor)
+            try:
+                if connection.type == socket.SOCK_STREAM and connection.family in (socket.AF_INET, socket.AF_INET6):
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    keep_alive(connection)  # paddle's own wait has no end where a box lost its power
+            finally:
+                connection.detach()  # it stays paddle's
+
+
 def check_name(endpoint: str) -> None:
     """Raise UserError where gloo would listen on loopback while the others look for this box elsewhere.
 
@@ -90,6 +117,13 @@ class Peers:
             connection.close()
             self._gone.add(rank)
         return set(self._gone)
+
+    def lost(self) -> int:
+        """Return a rank that has ended, once a talk with it broke; 0 where none is known within 10 s."""
+        ends = time.monotonic() + 10
+        while not (gone := self.gone()) and time.monotonic() < ends:
+            time.sleep(0.01)
+        return min(gone, default=0)
 
     def close(self) -> None:
         """Close all connections, as the kernel does where the process ends."""

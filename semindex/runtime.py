@@ -4,18 +4,17 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from semindex.environment import keep_freed_memory, prepare_environment, prepare_home
 from semindex.errors import UserError
-from semindex.peers import Peers, check_name, keep_alive
+from semindex.peers import Peers, answer_at_once, check_name, open_sockets
 
 _TOLD = os.environ.get("OMP_NUM_THREADS", "")  # read now: paddle sets it to 1 when imported
 
@@ -163,33 +162,6 @@ def _handle_signals(paddle: Any) -> None:
         signal.signal(signal.SIGTERM, ours)
 
 
-def open_sockets() -> set[tuple[int, str]]:
-    """Return the sockets of this process as (descriptor, which one it is); none where there is no /proc."""
-    found = set()
-    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
-        with contextlib.suppress(OSError):  # closed meanwhile
-            what = os.readlink(f"/proc/self/fd/{name}")
-            if what.startswith("socket:"):
-                found.add((int(name), what))
-    return found
-
-
-def answer_at_once(sockets: set[tuple[int, str]]) -> None:
-    """Let the TCP connections among some sockets send small packets at once: a count of the store takes 0.1 ms, not 44.
-
-    Paddle sends a request in two writes; the second waits for the other side's delayed acknowledgement.
-    """
-    for descriptor, _ in sockets:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            connection = socket.socket(fileno=descriptor)
-            try:
-                if connection.type == socket.SOCK_STREAM and connection.family in (socket.AF_INET, socket.AF_INET6):
-                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    keep_alive(connection)  # paddle's own wait has no end where a box lost its power
-            finally:
-                connection.detach()  # it stays paddle's
-
-
 _barriers = 0
 _peers = Peers()
 
@@ -249,6 +221,18 @@ def barrier() -> None:
         wait(lambda: {one for one in ranks[1:] if count_of(f"semantic_index/saw/{one}", 0) < _barriers})
 
 
+@contextlib.contextmanager
+def talk() -> Iterator[None]:
+    """Meet, then talk through gloo; a process that ends meanwhile is named, where gloo tells of a socket."""
+    barrier()
+    try:
+        yield
+    except RuntimeError as error:
+        if "gloo" not in str(error):
+            raise
+        raise _ended(_peers.lost()) from None
+
+
 def share(value: Any) -> Any:
     """Return rank 0's value, whatever can be pickled, on every rank."""
     if world_size() == 1:
@@ -256,8 +240,8 @@ def share(value: Any) -> Any:
     import paddle
 
     box = [value]
-    barrier()
-    paddle.distributed.broadcast_object_list(box, src=0)
+    with talk():
+        paddle.distributed.broadcast_object_list(box, src=0)
     return box[0]
 
 
@@ -289,6 +273,6 @@ def gather_rows(rows: np.ndarray, counts: list[int]) -> list[np.ndarray]:
     padded = np.zeros([max(counts), rows.shape[1]], rows.dtype)
     padded[: len(rows)] = rows
     received: list[Any] = []
-    barrier()
-    paddle.distributed.all_gather(received, paddle.to_tensor(padded))
+    with talk():
+        paddle.distributed.all_gather(received, paddle.to_tensor(padded))
     return [block.numpy()[:count] for block, count in zip(received, counts)]

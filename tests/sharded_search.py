@@ -13,8 +13,8 @@ import numpy as np  # noqa: E402
 
 from semindex.encode import encoder  # noqa: E402
 from semindex.errors import UserError  # noqa: E402
+from semindex.search import shards as module  # noqa: E402
 from semindex.search.index import IndexSettings  # noqa: E402
-from semindex.search.shards import Shards  # noqa: E402
 
 encoder.WINDOW = 8
 rng = np.random.default_rng(0)
@@ -25,8 +25,8 @@ vectors[1::2] = vectors[::2]
 queries = rng.integers(-2, 3, [9, 4]).astype(np.float32) / 2
 rows = encoder.share_of(COUNT, *runtime.processes())
 found = {}
-for kind in ("exact", "hnsw"):
-    shards = Shards(vectors[rows], rows, COUNT, IndexSettings(kind, ef=200), len(queries))
+for kind, module.COPIED in (("exact", 1 << 30), ("sharded exact", 0), ("hnsw", 0)):
+    shards = module.Shards(vectors[rows], rows, COUNT, IndexSettings(kind.split()[-1], ef=200), len(queries))
     for k in (1, 7, 45, 100):  # of two shards, one alone has fewer than 45
         def work(shards=shards, kind=kind, k=k):
             found[f"{kind} {k} ids"], found[f"{kind} {k} scores"] = shards.search(queries, k)

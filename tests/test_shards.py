@@ -36,7 +36,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
     done = launch(2, script, tmp_path / "two.npz", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
-        assert one.files == two.files and len(one.files) == 2 + 2 * 9
+        assert one.files == two.files and len(one.files) == 2 + 3 * 9
         truth = one["queries"] @ one["vectors"].T
         for name in one.files:
             if "hnsw" not in name or "ids" not in name:
@@ -44,6 +44,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
         for k in (1, 7, 45):
             ids, scores = best(truth, k)
             np.testing.assert_array_equal(two[f"exact {k} ids"], ids)
+            np.testing.assert_array_equal(two[f"sharded exact {k} ids"], ids)
             np.testing.assert_array_equal(two[f"hnsw {k} scores"], scores)
         assert two["exact 100 ids"].shape == (9, 60)
         np.testing.assert_array_equal(two["exact products"], truth.repeat(5, 0)[np.arange(45), np.arange(45) + 10])

@@ -24,8 +24,8 @@ def gather_vectors(vectors: Tensor, counts: list[int], columns: int) -> list[Ten
             lacking = columns * (max(counts) - counts[rank])
             padded = paddle.concat([padded, paddle.zeros([lacking, vectors.shape[1]])])
         received: list[Tensor] = []
-        runtime.barrier()
-        paddle.distributed.all_gather(received, padded)
+        with runtime.talk():
+            paddle.distributed.all_gather(received, padded)
         blocks = [block[: columns * count] for block, count in zip(received, counts)]
         blocks[rank] = vectors
     split = [block.reshape([columns, count, -1]) for block, count in zip(blocks, counts)]
@@ -45,8 +45,8 @@ def sum_gradients(parameters: Sequence[Tensor], factor: float = 1.0) -> None:
     if runtime.world_size() > 1:
         from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_gradients_with_group
 
-        runtime.barrier()
-        fused_allreduce_gradients_with_group(parameters, None, scale=factor)
+        with runtime.talk():
+            fused_allreduce_gradients_with_group(parameters, None, scale=factor)
 
 
 def anywhere(flag: bool) -> bool:
@@ -54,8 +54,8 @@ def anywhere(flag: bool) -> bool:
     if runtime.world_size() == 1:
         return flag
     value = paddle.to_tensor([int(flag)], "int32")
-    runtime.barrier()
-    paddle.distributed.all_reduce(value, paddle.distributed.ReduceOp.MAX)
+    with runtime.talk():
+        paddle.distributed.all_reduce(value, paddle.distributed.ReduceOp.MAX)
     return bool(value)
 
 

@@ -22,8 +22,14 @@ def merge(found: list[tuple[np.ndarray, np.ndarray]], k: int) -> tuple[np.ndarra
     return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
 
 
+COPIED = 1 << 30  # bytes of all vectors up to which each process has a copy of them, and searches for some queries
+
+
 class Shards:
     """Vectors in shards, one a process, each behind an index that is built when it is first asked.
+
+    Few vectors that are searched exactly are copied to every process instead, which then searches for its share of the
+    queries: the best of each query are looked for once, not in every shard.
 
     vectors: float32 [own rows, dimension], this process's; rows: which of all `count` these are. queries: see
     build_index. Every rank makes one; `on_rank_0` then lets rank 0 search while the others answer.
@@ -38,6 +44,7 @@ class Shards:
         shared = self.ranks > 1
         self.settings = replace(settings, kind=choose(settings, count, queries), capacity=1 if shared else
                                 settings.capacity, threads=settings.threads or (runtime.threads() if shared else 0))
+        self._copied = shared and self.settings.kind == "exact" and 4 * count * vectors.shape[1] <= COPIED
         self._index: VectorIndex | None = None
         self._answering = False
 
@@ -75,7 +82,14 @@ class Shards:
         """Return (ids int64, inner products float32), both [queries, min(k, count)], as VectorIndex.search does."""
         self._ask("search", queries, k)
         if self._index is None:
-            self._index = build_index(self.vectors, self.settings, content=Content(kept=False))
+            vectors = np.concatenate(runtime.gather_rows(self.vectors, self.sizes)) if self._copied else self.vectors
+            self._index = build_index(vectors, self.settings, content=Content(kept=False))
+        if self._copied:
+            ends = [len(queries) * rank // self.ranks for rank in range(self.ranks + 1)]
+            own = queries[ends[runtime.rank()] : ends[runtime.rank() + 1]]
+            ids, scores = (np.concatenate(runtime.gather_rows(found, np.diff(ends).tolist()))
+                           for found in self._index.search(own, k))
+            return ids, scores
         ids, scores = self._index.search(queries, k)
         if self.ranks == 1:
             return ids, scores
