@@ -43,8 +43,8 @@ def child(args: argparse.Namespace) -> None:
 
     runtime.start("cpu", 0)
     from semindex.encode.encoder import share_of
+    from semindex.search import shards as module
     from semindex.search.index import IndexSettings, build_index
-    from semindex.search.shards import Shards
 
     way, kind, result = args.child
     settings = IndexSettings(kind, threads=1)
@@ -54,8 +54,9 @@ def child(args: argparse.Namespace) -> None:
     ids = np.empty([args.queries, args.k], np.int64)
     runtime.barrier()
     began, used = time.perf_counter(), time.process_time()
-    if way != WAYS[2]:
-        shards = Shards(own, rows, args.texts, settings, args.queries)
+    if way != WAYS[2] or kind == "exact":
+        module.COPIED = 0 if way == WAYS[1] else 1 << 40
+        shards = module.Shards(own, rows, args.texts, settings, args.queries)
 
         def work() -> None:
             for start in range(0, args.queries, BLOCK):
