@@ -20,5 +20,5 @@ ruff check .
 echo "+ mypy"
 mypy --no-error-summary --explicit-package-bases ./*.py semindex models training benchmarks deploy
 echo "+ pytest"
-# Four at a time on two cores: a test is mostly a script on one thread that now and then waits. Who is done takes over.
-exec python -m pytest --numprocesses "${TEST_PROCESSES:-4}" --dist worksteal "$@"
+# Three at a time on two cores: a test is mostly a script on one thread that now and then waits. Who is done takes over.
+exec python -m pytest --numprocesses "${TEST_PROCESSES:-3}" --dist worksteal "$@"
