@@ -178,10 +178,13 @@ def of_results(args: Namespace) -> dict[str, dict[str, list[float]]]:
 
 
 def append_result(path: str, results: dict[str, dict[str, float]]) -> None:
-    """Append a line of time and metrics for each file; a failure is a warning, for they were printed."""
+    """Append a line of time and metrics for each file; a failure is a warning, for they were printed.
+
+    UserError where the name can be no file's, or is a pipe's that nobody reads.
+    """
     try:
         with appended(path) as file:
             for result in results.values():
                 file.write("\t".join([time.strftime("%Y%m%d-%H%M%S"), *map(str, result.values())]) + "\n")
-    except (OSError, UserError) as error:
-        warn(f"--result_tsv {path}: not written ({getattr(error, 'strerror', None) or error})")
+    except OSError as error:
+        warn(f"--result_tsv {path}: not written ({error.strerror})")
