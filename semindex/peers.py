@@ -118,12 +118,12 @@ class Peers:
             self._gone.add(rank)
         return set(self._gone)
 
-    def lost(self) -> int:
-        """Return a rank that has ended, once a talk with it broke; 0 where none is known within 10 s."""
+    def lost(self) -> int | None:
+        """Return a rank that has ended, once a talk with it broke; None where none is known within 10 s."""
         ends = time.monotonic() + 10
         while not (gone := self.gone()) and time.monotonic() < ends:
             time.sleep(0.01)
-        return min(gone, default=0)
+        return min(gone, default=None)
 
     def close(self) -> None:
         """Close all connections, as the kernel does where the process ends."""

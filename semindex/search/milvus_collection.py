@@ -15,6 +15,7 @@ from semindex.text.corpus import Corpus
 from semindex.text.counted import counted
 
 BYTES = 8 << 20  # of vectors sent or fetched at once; a server takes 64 MiB a message
+SAMPLE = 1000  # rows looked at to tell whose a collection is
 PAGE = 16_384  # rows listed at once, and the most that a search may ask for: Milvus's own bound
 HITS = 200_000  # texts that one search may return, over all its queries
 ROUNDS = 4  # how often what is there is compared with what should be
@@ -137,14 +138,15 @@ class Collection:
 
     def sample(self) -> np.ndarray:
         """Return some of the keys that are there, int64; they are made from texts, so that any are a fair share."""
-        found = self.call("query", filter="", limit=1000, output_fields=["id"], consistency_level="Strong")
+        found = self.call("query", filter="", limit=SAMPLE, output_fields=["id"], consistency_level="Strong")
         return np.array([row["id"] for row in found], np.int64)
 
     def check_corpus(self, own: np.ndarray, keys: np.ndarray) -> None:
         """Raise UserError where of the keys that are there, `own`, most are not of a corpus: it is another's."""
         known = int(np.isin(own, keys).sum())
         if 2 * known < len(own):
-            raise UserError(f"{self}: holds {counted(len(own), 'text')}, {known or 'none'} of them of this corpus; "
+            count = counted(len(own), "text") + " or more" * (len(own) == SAMPLE)
+            raise UserError(f"{self}: holds {count}, {known or 'none'} of them of this corpus; "
                             "name another --milvus_collection")
 
     def insert(self, rows: Rows, places: np.ndarray, fresh: bool = True, title: str = "") -> None:
