@@ -73,6 +73,26 @@ def check_name(endpoint: str) -> None:
                         f"'{host} {name}' into /etc/hosts")
 
 
+def check_port(rank: int) -> None:
+    """Raise UserError where the port of the store, which is rank 0's, is taken on this box: paddle would abort.
+
+    The launcher chooses it seconds before; any connection that is opened meanwhile may have got the same.
+    """
+    if rank > 0:
+        return
+    host, _, port = first_endpoint().rpartition(":")
+    try:
+        socket.create_server(("", int(port))).close()
+    except OSError as error:
+        raise UserError(f"port {port}, through which the processes meet at {host}: {os.strerror(error.errno or 0)}; "
+                        "start again: paddle.distributed.launch chooses another, or --master HOST:PORT names one") from None
+
+
+def first_endpoint() -> str:
+    """Return HOST:PORT of paddle's store, which is in rank 0's process, from the launcher's variables."""
+    return os.environ.get("PADDLE_MASTER") or os.environ["PADDLE_TRAINER_ENDPOINTS"].split(",")[0]
+
+
 class Peers:
     """The connections of one process. On rank 0 to all others, elsewhere to rank 0."""
 
@@ -90,9 +110,9 @@ class Peers:
             return
         while not (port := store.add("semantic_index/port", 0)):
             time.sleep(0.01)
-        host = (os.environ.get("PADDLE_TRAINER_ENDPOINTS") or os.environ["PADDLE_MASTER"]).split(",")[0]
+        host = first_endpoint().rpartition(":")[0]
         try:
-            connection = keep_alive(socket.create_connection((host.rpartition(":")[0], port), CONNECT_SECONDS))
+            connection = keep_alive(socket.create_connection((host, port), CONNECT_SECONDS))
             connection.sendall(_NUMBER.pack(rank))
             self._open[connection.fileno()] = 0, connection
         except OSError as error:

@@ -14,7 +14,7 @@ import numpy as np
 
 from semindex.environment import keep_freed_memory, prepare_environment, prepare_home
 from semindex.errors import UserError
-from semindex.peers import Peers, answer_at_once, check_name, open_sockets
+from semindex.peers import Peers, answer_at_once, check_name, check_port, open_sockets
 
 _TOLD = os.environ.get("OMP_NUM_THREADS", "")  # read now: paddle sets it to 1 when imported
 
@@ -116,7 +116,7 @@ def start(device: str = "auto", seed: int = 0, join: bool = True) -> str:
     """Import paddle, choose the device, join the other processes and seed; return the device's name.
 
     join: false where the processes work each for itself: then they share nothing, and nothing waits for another.
-    Raises UserError where this machine or this build of paddle lacks the device.
+    Raises UserError where this machine or this build of paddle lacks the device, or the others' port here is taken.
     """
     processes()  # an error in them before the seconds that importing paddle takes
     prepare_home()
@@ -146,6 +146,7 @@ def start(device: str = "auto", seed: int = 0, join: bool = True) -> str:
     if join and world_size() > 1:
         if kind == "cpu":
             check_name(os.environ.get("PADDLE_CURRENT_ENDPOINT", ""))
+        check_port(rank())
         before = open_sockets()
         paddle.distributed.init_parallel_env()
         answer_at_once(open_sockets() - before)

@@ -144,6 +144,18 @@ def test_a_name_that_only_this_box_reaches_is_told(monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_port_that_another_program_took_meanwhile_is_told(toy):
+    """Paddle aborts: `uv__finish_close: Assertion failed`."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        first = f"127.0.0.1:{taken.getsockname()[1]}"
+        told = {"PADDLE_TRAINER_ID": "0", "PADDLE_TRAINERS_NUM": "2", "PADDLE_CURRENT_ENDPOINT": first}
+        line = fail(*TRAIN, "--train_set_file", toy / "train.csv", env=told | {"PADDLE_MASTER": first})
+        assert f"port {first[10:]}, " in line and "Address already in use; start again" in line
+        line = fail(*TRAIN, "--train_set_file", toy / "train.csv", env=told | {"PADDLE_TRAINER_ENDPOINTS": f"{first},127.0.0.1:9"})
+        assert f"port {first[10:]}, " in line
+
+
+@pytest.mark.slow
 def test_two_boxes_train_and_recall_as_one(toy, tmp_path):
     """Dropout off: halves of a batch on two boxes, whose disks hold files of their own."""
     flags = ["--train_set_file", toy / "train.csv", "--max_steps", 4, "--dropout", 0, "--head_dropout", 0]
@@ -237,7 +249,7 @@ def test_a_training_whose_box_is_killed_ends_and_goes_on(toy, tmp_path):
     worker = subprocess.run(["ps", "-o", "pid=", "--ppid", str(boxes.launchers[1].pid)], capture_output=True, text=True)
     for pid in (boxes.launchers[1].pid, int(worker.stdout.split()[-1])):
         os.kill(pid, 9)
-    assert boxes.end() == [2, -9]
+    assert boxes.end() == [2, -9], boxes.printed(0)
     errors = [line for line in boxes.printed(0).splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "process 1 of 2 has ended" in errors[0] and "Traceback" not in boxes.printed(0)
     again = Boxes(tmp_path, *words("part"))
