@@ -1,6 +1,6 @@
-"""What docs/from_the_documents.md says to type runs: its blocks named `here`, in its order, tiny data and encoder.
+"""What docs/from_the_documents.md says to type runs: tiny data and encoder, its blocks named `here` in its order.
 
-Those named `parsed` differ in values alone from one that runs.
+Those named `also` are other ways to a step that was made before: they run last.
 
 Replaced in them is only what the page itself tells a machine without a card to leave out.
 """
@@ -26,10 +26,10 @@ FIGURES = ["ndcg@10", "map@10", "mrr", "recall@1000", "hole@10", "hole", "mrr@10
 
 
 def blocks(document):
-    """(kind, text) of a document's blocks: printed, here, parsed; continuation lines joined."""
+    """(kind, text) of a document's blocks: printed, here, also; continuation lines joined."""
     section = PAGE.read_text(encoding="utf-8").split(f"\n## {document}:")[1].split("\n## ")[0]
     found = re.findall(r"^```(?:sh|text) (\w+)\n(.*?)^```$", section, re.M | re.S)
-    assert found and {kind for kind, _ in found} <= {"printed", "here", "parsed"}
+    assert found and {kind for kind, _ in found} <= {"printed", "here", "also"}
     return [(kind, re.sub(r"\s*\\\n\s*", " ", text)) for kind, text in found]
 
 
@@ -41,7 +41,7 @@ def on_a_cpu(text):
 @pytest.mark.parametrize("document", ["000", "001", "002", "004"])
 def test_each_flag_that_is_printed_is_typed_and_known(document):
     flags = {kind: set(re.findall(r"--\w+", " ".join(text for found, text in blocks(document) if found in kind)))
-             for kind in (("printed",), ("here", "parsed"))}
+             for kind in (("printed",), ("here", "also"))}
     printed, typed = flags.values()
     assert printed - {"--nproc_per_node"} <= typed
     for kind, text in blocks(document):
@@ -83,9 +83,9 @@ def pairs(count, first=0):
     return [f"{SUBJECTS[i % 12]}{i}怎么办\t{SUBJECTS[i % 12]}{i}了找谁" for i in range(first, first + count)]
 
 
-def run_page(document, folder, **more):
-    """Type a document's blocks into one shell; returns what the commands printed, together."""
-    text = "\n".join(on_a_cpu(text) for kind, text in blocks(document) if kind == "here")
+def run_page(document, folder, kind="here", **more):
+    """Type a document's blocks of a kind into one shell; returns what the commands printed, together."""
+    text = "\n".join(on_a_cpu(text) for found, text in blocks(document) if found == kind)
     done = forked.shell(["bash", "-euc", text], cwd=folder, env={"DEVICE": "cpu"} | more)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
@@ -108,6 +108,12 @@ def test_000_in_batch_negatives(clone, encoder):
     assert len(re.findall(r"^recall@(?:1|5|10|20|50)=\d+", text, re.M)) == 10
     assert len(cosines(text)) == len((clone / "data" / "test.csv").read_text().splitlines())
     assert text.count("exported to ./output") == 2 and text.count("(2, 256)") + text.count("(3, 256)") == 2
+    for name, count in (("train", 320), ("dev", 12)):
+        write(clone / "recall" / f"{name}.csv", pairs(count))
+    write(clone / "recall" / "corpus.csv", [line.split("\t")[1] for line in pairs(64)])
+    text = run_page("000", clone, "also", root_path="literature")
+    assert "saved ./checkpoints/literature/model_10" in text and "recall@50=" in text
+    assert (clone / "recall_result_dir" / "evaluate_result.txt").exists()
 
 
 @pytest.mark.slow
@@ -131,6 +137,9 @@ def test_002_simcse(clone):
     assert text.count("--params_path checkpoints/simcse/latest") == 3 and "test_set_file recall/dev.csv" in text
     assert len(re.findall(r"^recall@(?:1|5|10|20|50)=\d+", text, re.M)) == 15  # of two trainings as well
     assert "[1, 256]" in text and len(cosines(text)) == 2 * 14 and text.count("(2, 256)") + text.count("(3, 256)") == 1
+    text = run_page("002", clone, "also")
+    assert len(re.findall(r"^recall@(?:1|5|10|20|50)=\d+", text, re.M)) == 5 and "exported to ./output" in text
+    assert text.count("(2, 256)") + text.count("(3, 256)") == 1
 
 
 @pytest.mark.slow
@@ -161,3 +170,5 @@ def test_004_ance(clone):
     assert float(full["recall@1000"]) == float(reranked["recall@1000"]) == 1 and float(full["hole"]) == round(47 / 48, 5)
     counts = [min(i + 5, 48) - (i - 20) for i in range(40, 48)]  # candidates of each query, of which one is judged
     assert float(reranked["hole"]) == pytest.approx(np.mean([1 - 1 / count for count in counts]), abs=1e-5)
+    text = run_page("004", clone, "also", raw_data_dir="msmarco", MODEL_NAME_OR_PATH="roberta-base")
+    assert "saved ance/warmup_triples/model_" in text
