@@ -150,9 +150,10 @@ def test_cards_on_a_cpu_build_are_an_error_of_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_of_three_processes_one_that_ends_within_a_barrier_is_named(tmp_path):
+@pytest.mark.parametrize("where", ["barrier", "talk"])
+def test_of_three_processes_one_that_ends_is_named(tmp_path, where):
     """What the others say names the one that ended, without a traceback."""
-    done = launch(3, ROOT / "tests" / "barrier.py", cwd=tmp_path, timeout=100)
+    done = launch(3, ROOT / "tests" / "barrier.py", where, cwd=tmp_path, timeout=100)
     printed = [(tmp_path / "log" / f"workerlog.{rank}").read_text() for rank in range(3)]
     assert done.returncode and "error: process 2 of 3 has ended" in printed[0], printed
     assert not [one for one in printed if "Traceback" in one]
