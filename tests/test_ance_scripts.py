@@ -15,6 +15,7 @@ import paddle
 import pytest
 from conftest import ROOT, SUBJECTS, fail, launch, run, succeed
 
+from semindex import locks
 from semindex.collection import store as collections
 from training.negatives.generations import Generations
 
@@ -187,6 +188,8 @@ def test_a_collection_is_trained_on_ranked_and_measured(trec, tmp_path):
     assert found["recall@1000"] == 100.0 and found["mrr@10"] > 30
     inference = ["run_ann_data_gen.py", "--device", "cpu", "--init_model_dir", best, "--data_dir",
                  tmp_path / "run" / "collection", "--inference", "--output_dir"]
+    with locks.locked(str(tmp_path / "one")):  # another job encodes into the same place
+        assert "--output_dir " in (error := fail(*inference, tmp_path / "one")) and "is being written by another" in error
     succeed(*inference, tmp_path / "one")
     done = launch(2, *inference, tmp_path / "two", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -19,7 +19,7 @@ from models.encoders import dynamic
 from models.semantic_index import SemanticIndex
 from models.settings import EncoderSettings
 from models.static_encoder import make_static
-from semindex import manifest
+from semindex import locks, manifest
 from semindex.errors import UserError
 from training import static_student, teacher
 from training.teacher import Targets
@@ -172,6 +172,8 @@ def test_a_static_student(large, toy, tmp_path):
     """Made without training, trained further, recalled with, exported to every format that can be."""
     flags = [*DISTIL, "--teacher", large, "--static", 8, "--train_set_file", toy / "corpus.csv", "--vectors_dir",
              tmp_path / "vectors", "--learning_rate", "1e-2"]
+    with locks.locked(str(tmp_path / "vectors")):  # another distillation encodes into the same place
+        assert "--vectors_dir " in (error := fail(*flags, "--save_dir", tmp_path / "two")) and "is being written by" in error
     out = succeed(*flags, "--save_dir", tmp_path / "made", "--epochs", 0)
     assert "8 wide" in out and float(re.search(r"mean cosine with the teacher ([\d.]+)", out)[1]) > 0.8, out
     out = succeed(*flags, "--save_dir", tmp_path / "trained", "--epochs", 20)
