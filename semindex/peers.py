@@ -84,8 +84,8 @@ def check_port(rank: int) -> None:
     try:
         socket.create_server(("", int(port))).close()
     except OSError as error:
-        raise UserError(f"port {port}, through which the processes meet at {host}: {os.strerror(error.errno or 0)}; "
-                        "start again: paddle.distributed.launch chooses another, or --master HOST:PORT names one") from None
+        raise UserError(f"port {port}, at which the processes meet on {host}: {os.strerror(error.errno or 0)}; start "
+                        "again: paddle.distributed.launch chooses another, or --master HOST:PORT names one") from None
 
 
 def first_endpoint() -> str:
