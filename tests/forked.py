@@ -31,6 +31,7 @@ from fork_server import ROOT
 PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 PYTHON = "$PYTHON"  # as a word of `shell`
 CLOSED = "closed"  # as stdin, stdout or stderr: the command starts without that stream, as after `0<&-`
+LIGHT = ("evaluate.py", "generate_recall.py", "keyword_recall.py", "split_data.py")  # no framework: less than a server's start
 READ_EARLY = ("ARROW_", "CUDA_", "DNNL_", "FLAGS_", "GLOG_", "HF_", "HOME", "KMP_", "LANG", "LC_", "LD_", "MALLOC_",
               "MKL_", "MPL", "OMP_", "ONEDNN_", "OPENBLAS_", "PADDLE_", "PPNLP_", "PYTHON", "XDG_")
 # Set by sklearn and paddlenlp as they are imported, by the server too: a test that imports one must not turn every
@@ -167,7 +168,7 @@ def start(words, cwd=None, env=None, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNU
     `python -u`. limits: of resources, as {"RLIMIT_FSIZE": bytes}. fresh: True for a real process, False for a fork
     whatever env says; None: a fork where it can show the same. Returns a Forked or a subprocess.Popen.
     """
-    words = [str(ROOT / str(words[0])), *map(str, words[1:])]
+    script, words = ROOT / str(words[0]), [str(ROOT / str(words[0])), *map(str, words[1:])]
     changed = {"OMP_NUM_THREADS": "1"} | (env or {})
     env = {name: str(value) for name, value in (os.environ | changed).items() if value is not None}
     cwd = os.path.abspath(cwd or os.getcwd())
@@ -179,7 +180,7 @@ def start(words, cwd=None, env=None, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNU
             if stream != CLOSED:
                 streams[number] = stream if isinstance(stream, int) else stream.fileno()
         if fresh is None:
-            fresh = server().reads_early(env)
+            fresh = _server is None and script.name in LIGHT or server().reads_early(env)
         if not fresh:
             return server().start(words, env, cwd, streams, unbuffered, limits or {})
 

@@ -40,6 +40,7 @@ def test_parts_hold_every_text_once_and_no_more_than_the_budget(size, budget):
             assert (len(part) + 1) * lengths[following].min() > budget
 
 
+@pytest.mark.slow
 def test_vectors_do_not_depend_on_how_texts_are_dealt(checkpoint):
     model, tokenizer = load(str(checkpoint), {})
     alone = np.concatenate([dynamic(model, tokenizer)([text]) for text in TEXTS])
@@ -82,6 +83,7 @@ def test_the_next_window_is_tokenised_meanwhile_and_its_error_is_told():
         next(tokens_ahead([["a"], ["b"]], broken))
 
 
+@pytest.mark.slow
 def test_vectors_that_are_no_numbers_are_an_error(checkpoint):
     model, tokenizer = load(str(checkpoint), {})
     bad = TextEncoder(lambda ids: np.full([len(ids), 4], np.nan, np.float32), tokenizer, 4)
@@ -236,6 +238,7 @@ def test_an_int8_index_is_not_taken_for_another(checkpoint, toy, tmp_path):
     assert "reused" in run(*words, "--engine", "int8").stdout
 
 
+@pytest.mark.slow
 def test_windows_of_a_corpus_are_its_texts(checkpoint):
     model, tokenizer = load(str(checkpoint), {})
     corpus = Corpus.from_texts(TEXTS)

@@ -122,6 +122,7 @@ def test_a_damaged_file_is_named(small):
         create(str(directory), {})
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_ours_is_no_model_name(checkpoint):
     """paddlenlp found none of its names in the weights and began from random ones without a word."""
     with pytest.raises(UserError, match="is a checkpoint of this project; start from it with --init_from_ckpt"):

@@ -187,6 +187,7 @@ def test_cut_vectors_are_the_same_in_every_engine(nested, tmp_path):
     assert read_manifest(str(tmp_path / "whole"))["matryoshka_dims"] == [4, 8]
 
 
+@pytest.mark.slow
 def test_widths_that_were_not_trained_are_warned_of(nested, checkpoint, capsys):
     for path, width, warning in ((nested, 8, ""), (nested, 4, ""), (nested, 16, ""), (nested, 0, ""),
                                  (nested, 5, "trained for 4, 8, 16"), (checkpoint, 8, "trained for 16 (--matryoshka_dims")):

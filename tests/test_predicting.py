@@ -224,6 +224,7 @@ class Counted:
         return self.run(ids)
 
 
+@pytest.mark.slow
 def test_pairs_are_encoded_once_by_whatever_encodes(checkpoint):
     model, tokenizer = loading.load(str(checkpoint), {})
     encoder = encoders.dynamic(model, tokenizer)

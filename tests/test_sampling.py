@@ -112,6 +112,7 @@ def test_the_script_draws_and_never_a_positive(checkpoint, toy, tmp_path, flags)
     assert all((query, negative) not in positives and query != negative for query, _, negative in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flags", "message"), [
     (["--by", "local"], "--by local needs --params_path"), (["--by", "global", "--margin", "0.1"], "--margin: --by global draws at random"),
     (["--by", "bm25", "--distribution", "normal"], "--distribution goes with --by global"),

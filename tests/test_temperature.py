@@ -25,6 +25,7 @@ def test_both_names_of_the_scale(script):
     assert f"[{usual:g}" in text and "--temperature T" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_both_given_is_an_error(script, toy):
     said = fail(script, "--train_set_file", toy / "train.csv", "--scale", 20, "--temperature", 0.05)
