@@ -16,11 +16,11 @@ from semindex.search.milvus_settings import MilvusSettings
 from semindex.search.rows import BLOCK, let_go
 from semindex.text.corpus import Corpus
 
-# Up to here exact search answers a query at a time within 0.2 ms of hnsw, misses nothing, and needs no build,
+# Up to here exact search answers a query at a time within 0.6 ms of hnsw, misses nothing, and needs no build,
 # which in batches pays for no number of queries (benchmarks/index_crossover.py; docs/results.md).
 EXACT_UP_TO = 20_000
 # Of an index that is thrown away afterwards, a build pays only beyond this many queries in batches, of any corpus:
-# about 250,000 where it has a million texts or ten (computed, the same page).
+# about 370,000 where it has a million texts or ten (computed, the same page).
 EXACT_UP_TO_QUERIES = 150_000
 MOST = 2**63 - 2  # the largest id: one more is still an int64
 
