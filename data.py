@@ -72,12 +72,12 @@ class TrainingSet:
     def __init__(self, rows: np.ndarray, tokens: Ragged, positives: "Neighbours", batch_size: int, seed: int = 0,
                  rank: int = 0, world: int = 1, pad_id: int = 0, no_duplicates: bool = False, chunk: int = 64,
                  labels: np.ndarray | Labels | None = None, as_queries: int = 0, balanced: bool = False,
-                 views: int = 2) -> None:
+                 views: int = 2, guide: "Guide | None" = None) -> None:
         self.as_queries, self.balanced, self.views = as_queries, balanced, views
         self.rows, self.tokens, self.positives, self.labels = rows, tokens, positives, labels
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.pad_id, self.no_duplicates, self.chunk = pad_id, no_duplicates, chunk
-        self.guide: Guide | None = None
+        self.guide = guide
 
     @classmethod
     def from_samples(cls, samples: Sequence[Sequence[str]], tokenize: TextTokenizer,

@@ -54,10 +54,10 @@ def main() -> None:
     candidates = None
     if args.candidates_file:
         candidates = trec.read_candidates(args.candidates_file, args.skip_bad_lines)
-    data_from = sources.of_trec(args)
+    material = sources.of_trec(args)
     if candidates is not None:
-        runtime.on_rank_0(lambda: check_candidates(data_from, candidates, args.candidates_file))
-    sources.set_lengths(data_from, args, model.settings)
+        runtime.on_rank_0(lambda: check_candidates(material, candidates, args.candidates_file))
+    data_from = sources.tokenised_as(material, args, model.settings)
     with contextlib.ExitStack() as stack:
         directory = args.data_dir
         if not directory:

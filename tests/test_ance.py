@@ -131,7 +131,7 @@ def data(tmp_path):
     queries = [(f"q{i}", f"问{i}") for i in range(4)]
     model, tokenizer = create("scratch-1x32", {"max_seq_length": 8}, [text for _, text in documents + queries])
     judged = [(f"q{i}", f"D{i}", 1) for i in range(4)] + [("q0", "D8", 1)]
-    collections.build(str(tmp_path / "c"), Sources(lambda separator: documents, queries, 4, judged, (8, 8), 2, ""), tokenizer)
+    collections.build(str(tmp_path / "c"), Sources(lambda separator: documents, queries, 4, judged, "", (8, 8), 2), tokenizer)
     return AnceTrainingSet(collections.load(str(tmp_path / "c")), 3, 2, seed=1)
 
 

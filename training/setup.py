@@ -106,11 +106,12 @@ def dealing(args: argparse.Namespace, model: SemanticIndex, tokenizer: TextToken
 
 
 def training_set(args: argparse.Namespace, samples: list[list[str]], model: SemanticIndex,
-                 tokenizer: TextTokenizer, labels: np.ndarray | None = None) -> TrainingSet:
+                 tokenizer: TextTokenizer, labels: np.ndarray | None = None,
+                 guided: guide.Guide | None = None) -> TrainingSet:
     """Tokenise the samples and say how many are false negatives of one another. labels: of each, where it has one."""
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"guide": guided}
     if labels is not None:
-        more = {"labels": labels.astype(np.float32), "alike": labels > 0, "balanced": args.balanced}
+        more |= {"labels": labels.astype(np.float32), "alike": labels > 0, "balanced": args.balanced}
     data = TrainingSet.from_samples(samples, tokenizer, args.batch_size, prompts=model.settings.prompts,
                                     **dealing(args, model, tokenizer, max(2, len(samples[0]))), **more)
     shared = data.shared_texts()
@@ -189,7 +190,7 @@ def train_head(args: argparse.Namespace, samples: list[list[str]], head: Head, l
     """
     model, tokenizer = encoder(args, (text for row in samples for text in row), head.name)
     wrapped = at_widths(args, head, model)
-    data = training_set(args, samples, model, tokenizer, labels)
-    data.guide = guide.of_samples(args, samples, getattr(head, "symmetric", False))
+    guided = guide.of_samples(args, samples, getattr(head, "symmetric", False))
+    data = training_set(args, samples, model, tokenizer, labels, guided)
     evaluate = evaluation(args, samples)
     return train(model, tokenizer, wrapped, data, schedule(args), args.false_negatives != "keep", evaluate)

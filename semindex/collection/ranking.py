@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from semindex.collection.store import Collection, Sources
+from semindex.collection.store import Collection, Material
 from semindex.encode.encoder import encode, encode_rows, share_of
 from semindex.encode.text_encoder import TextEncoder
 from semindex.encode.vector_file import VectorFile
@@ -96,12 +96,12 @@ class Ranker:
         return found, scores
 
 
-def check_candidates(sources: Sources, candidates: dict[str, list[str]], path: str) -> None:
+def check_candidates(material: Material, candidates: dict[str, list[str]], path: str) -> None:
     """Warn of candidates that cannot be ranked; UserError where none can: they are of another collection.
 
     It reads the documents once, before hours go into encoding them. path: of the candidates, for the messages.
     """
-    queries = {name for name, _ in sources.queries}
+    queries = {name for name, _ in material.queries}
     asked = [query for query in candidates if query in queries]
     if not asked:
         raise UserError(f"{path}: none of its {counted(len(candidates), 'query', 'queries')} is one of "
@@ -112,7 +112,7 @@ def check_candidates(sources: Sources, candidates: dict[str, list[str]], path: s
         warn(f"{path}: {len(candidates) - len(asked)} of its {len(candidates)} queries are not in the collection, "
              f"{lacking} of the collection's {len(queries)} have no candidates and get no line")
     wanted = {name for query in asked for name in candidates[query]}
-    known = {name for name, text in sources.documents(" ") if text and name in wanted}
+    known = {name for name, text in material.documents(" ") if text and name in wanted}
     if not known:
         raise UserError(f"{path}: none of its {counted(len(wanted), 'document')} is in the collection with a text (the "
                         f"first: {min(wanted)}); was it written for others?")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from semindex.collection.store import Sources
+from semindex.collection.store import Material, Sources
 from semindex.errors import UserError
 from semindex.files import digest
 from semindex.runtime import say
@@ -70,23 +70,22 @@ def negatives_of(samples: list[list[str]], documents: Corpus, queries: list[str]
     return [(str(query + 1), str(document + 1), 0) for query, document in found if (query, document) not in positives]
 
 
-def of_pairs(args: argparse.Namespace, samples: list[list[str]]) -> Sources:
-    """Return the sources of pairs or triples, to be given their lengths by `set_lengths`.
+def of_pairs(args: argparse.Namespace, samples: list[list[str]]) -> Material:
+    """Return what a collection of pairs or triples is made of.
 
     Documents and queries have their place, from 1, as id.
     """
     documents, queries, pairs = numbered(args, samples)
-    return Sources(lambda _: ((str(place), text) for place, text in enumerate(documents, 1)),
-                   [(str(number), query) for number, query in enumerate(queries, 1)], len(queries),
-                   [*((str(query), str(document), 1) for query, document in (pairs + 1).tolist()),
-                    *negatives_of(samples, documents, queries, pairs)],
-                   (0, 0), 0,
-                   _checksum((args.train_set_file, samples), (args.corpus_file, ([text] for text in documents)))
-                   + str(args.skip_bad_lines))
+    return Material(lambda _: ((str(place), text) for place, text in enumerate(documents, 1)),
+                    [(str(number), query) for number, query in enumerate(queries, 1)], len(queries),
+                    [*((str(query), str(document), 1) for query, document in (pairs + 1).tolist()),
+                     *negatives_of(samples, documents, queries, pairs)],
+                    _checksum((args.train_set_file, samples), (args.corpus_file, ([text] for text in documents)))
+                    + str(args.skip_bad_lines))
 
 
-def of_trec(args: argparse.Namespace) -> Sources:
-    """Return the sources of a collection in TREC's form, to be given their lengths by `set_lengths`."""
+def of_trec(args: argparse.Namespace) -> Material:
+    """Return what a collection in TREC's form is made of."""
     skip = args.skip_bad_lines
     asked: list[tuple[str, str]] = []
     judgements: list[tuple[str, str, int]] = []
@@ -113,20 +112,19 @@ def of_trec(args: argparse.Namespace) -> Sources:
         say(f"{queries_file}: {counted(len(queries), 'query', 'queries')}, {counted(len(kept), 'judgement')}")
         judgements += kept
         training = training or len(queries)
-    return Sources(lambda separator: read_documents(args.corpus_file, separator, skip), asked,
-                   training if args.queries_file else 0, judgements, (0, 0), 0,
-                   _checksum(*files) + str(skip))
+    return Material(lambda separator: read_documents(args.corpus_file, separator, skip), asked,
+                    training if args.queries_file else 0, judgements, _checksum(*files) + str(skip))
 
 
-def set_lengths(sources: Sources, args: argparse.Namespace, settings: Any) -> None:
-    """Give the sources their lengths: the flags', else the checkpoint's; both know them from then on."""
+def tokenised_as(material: Material, args: argparse.Namespace, settings: Any) -> Sources:
+    """Return the sources: lengths by the flags, else the checkpoint's, whose settings know them from then on."""
     settings.max_chunks = args.max_chunks or settings.max_chunks
     settings.max_query_length = args.max_query_length or settings.max_query_length or min(64, settings.max_seq_length)
-    sources.lengths, sources.chunks = (settings.max_seq_length, settings.max_query_length), settings.max_chunks
-    sources.prompts = settings.prompts
+    lengths = settings.max_seq_length, settings.max_query_length
+    return Sources(**vars(material), lengths=lengths, chunks=settings.max_chunks, prompts=settings.prompts)
 
 
-def vocabulary_texts(sources: Sources) -> Iterable[str]:
+def vocabulary_texts(material: Material) -> Iterable[str]:
     """Yield the texts that an encoder from random weights takes its vocabulary from."""
-    for _, text in itertools.chain(sources.queries, itertools.islice(sources.documents(" "), VOCABULARY_FROM)):
+    for _, text in itertools.chain(material.queries, itertools.islice(material.documents(" "), VOCABULARY_FROM)):
         yield text

@@ -115,23 +115,31 @@ class Collection:
         return self.qrels[(self.qrels[:, 0] < self.about.training) == training]
 
 
-@dataclass
-class Sources:
+@dataclass(frozen=True)
+class Material:
     """What a collection is made of. queries: those for training first.
 
     documents: streams (id, text) anew, its argument stands between the parts of a text that has several.
-    judgements: (query id, document id, grade). lengths: tokens of a passage and of a query; chunks: passages a
-    document at most, 1 is FirstP; each begins with the passage's prompt. origin: whatever changes when the texts do, as
-    the checksums of their files.
+    judgements: (query id, document id, grade). origin: whatever changes when the texts do, as the checksums of their
+    files.
     """
 
     documents: Callable[[str], Iterable[tuple[str, str]]]
     queries: Sequence[tuple[str, str]]
     training: int
     judgements: Sequence[tuple[str, str, int]]
+    origin: str
+
+
+@dataclass(frozen=True)
+class Sources(Material):
+    """Material and how it is tokenised. lengths: tokens of a passage and of a query.
+
+    chunks: passages a document at most, 1 is FirstP; each begins with the passage's prompt.
+    """
+
     lengths: tuple[int, int]
     chunks: int
-    origin: str
     prompts: Prompts = NO_PROMPTS
 
 

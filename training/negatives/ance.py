@@ -46,10 +46,9 @@ def identity(path: str) -> str:
 def prepare(args: argparse.Namespace) -> None:
     """Tokenise a collection as the flags of prepare_collection.py say."""
     refuse_scratch(args)
-    data_from = sources.of_trec(args)
+    material = sources.of_trec(args)
     model, tokenizer = setup.encoder(args, (), Ance.name)
-    sources.set_lengths(data_from, args, model.settings)
-    store.prepare(args.out_data_dir, data_from, tokenizer)
+    store.prepare(args.out_data_dir, sources.tokenised_as(material, args, model.settings), tokenizer)
 
 
 def refuse_scratch(args: argparse.Namespace) -> None:
@@ -111,19 +110,20 @@ def run(args: argparse.Namespace) -> str:
     setup.check_save_dir(args)
     samples = setup.read_samples(args, (2, 3)) if args.train_set_file else []
     if samples or args.queries_file:
-        data_from = sources.of_pairs(args, samples) if samples else sources.of_trec(args)
-        model, tokenizer = setup.encoder(args, sources.vocabulary_texts(data_from), Ance.name)
-        sources.set_lengths(data_from, args, model.settings)
+        material = sources.of_pairs(args, samples) if samples else sources.of_trec(args)
+        model, tokenizer = setup.encoder(args, sources.vocabulary_texts(material), Ance.name)
+        data_from = sources.tokenised_as(material, args, model.settings)
         directory = args.data_dir or os.path.join(args.save_dir, "collection")
         if args.resume:
             runtime.on_rank_0(lambda: check_same(directory, data_from, tokenizer, args.save_dir))
         collection = store.prepare(directory, data_from, tokenizer)
     else:
         model, tokenizer, collection = of_prepared(args)
+    guided = guide.of_collection(args, collection, in_batch=args.in_batch)
     data = AnceTrainingSet(
         collection, args.batch_size, args.train_negatives,
         repr((args.refresh, args.refresh_steps, args.warmup, args.connected_positives, rules)),
-        **setup.dealing(args, model, tokenizer, 1 + (1 + args.train_negatives) * collection.about.chunks))
+        guide=guided, **setup.dealing(args, model, tokenizer, 1 + (1 + args.train_negatives) * collection.about.chunks))
     if not len(data.rows):
         raise UserError("no training query has a document with a grade above 0 and a text")
     runtime.say(f"{counted(len(data.rows), 'training pair')}")
@@ -131,9 +131,8 @@ def run(args: argparse.Namespace) -> str:
     dot = model.settings.similarity == "dot"
     head: Head = Ance(flags.scale_of(args, 1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
     head = setup.at_widths(args, head, model)
-    data.guide = found = guide.of_collection(args, collection, in_batch=args.in_batch)
     make = partial(AsyncRefresh, generator_command(args)) if args.refresh == "async" else SyncRefresh
-    refresh = make(data, Miner(collection, rules, index, args.connected_positives, found),
+    refresh = make(data, Miner(collection, rules, index, args.connected_positives, guided),
                    Generations(ann_dir), tokenizer, args.refresh_steps, args.warmup,
                    identity(args.init_from_ckpt) if args.init_from_ckpt else "")
     evaluator: Evaluator | None = None
