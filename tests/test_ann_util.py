@@ -107,7 +107,7 @@ def test_recall_of_index():
     assert recall_of_index(index, unit(20, seed=1), 10) > 0.95
     np.testing.assert_array_equal(index.exact().rows, vectors)
     assert recall_of_index(index.exact(), unit(20, seed=1), 10) == 1
-    poor = build_index(unit(3000), IndexSettings("hnsw", m=2, ef=10, ef_construction=2))
+    poor = build_index(unit(3000), IndexSettings("hnsw", m=4, ef=10, ef_construction=10))  # thin, yet no graph in pieces
     assert recall_of_index(poor, unit(20, seed=1), 10) < 0.9
 
 
