@@ -74,7 +74,7 @@ def check_name(endpoint: str) -> None:
 
 
 def check_port(rank: int) -> None:
-    """Raise UserError where the port of the store, which is rank 0's, is taken on this box: paddle would abort.
+    """Raise UserError where rank 0 cannot listen at the port at which the processes meet: paddle would abort.
 
     The launcher chooses it seconds before; any connection that is opened meanwhile may have got the same.
     """
@@ -83,9 +83,12 @@ def check_port(rank: int) -> None:
     host, _, port = first_endpoint().rpartition(":")
     try:
         socket.create_server(("", int(port))).close()
+    except (ValueError, OverflowError):
+        raise UserError(f"{first_endpoint()} is not HOST:PORT, the place where the processes meet; start the script "
+                        "through paddle.distributed.launch, which sets it") from None
     except OSError as error:
         raise UserError(f"port {port}, at which the processes meet on {host}: {os.strerror(error.errno or 0)}; start "
-                        "again: paddle.distributed.launch chooses another, or --master HOST:PORT names one") from None
+                        "again, and paddle.distributed.launch chooses another port") from None
 
 
 def first_endpoint() -> str:

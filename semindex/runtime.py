@@ -116,7 +116,8 @@ def start(device: str = "auto", seed: int = 0, join: bool = True) -> str:
     """Import paddle, choose the device, join the other processes and seed; return the device's name.
 
     join: false where the processes work each for itself: then they share nothing, and nothing waits for another.
-    Raises UserError where this machine or this build of paddle lacks the device, or the others' port here is taken.
+    Raises UserError where this machine or this build of paddle lacks the device, or the port at which the processes
+    meet is taken.
     """
     processes()  # an error in them before the seconds that importing paddle takes
     prepare_home()

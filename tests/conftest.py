@@ -20,7 +20,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # A child that was forked, and is about to run a program, must not start gRPC's threads again: it closes their files.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 # Launchers choose ports seconds before they use them: for each test process some that no outgoing connection gets.
-FIRST_PORT = 61000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+FIRST_PORT = 61000 + 500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 9)
 os.environ["PORT_RANGE"] = f"{FIRST_PORT}:{FIRST_PORT + 499}"
 
 from semindex import runtime  # noqa: E402

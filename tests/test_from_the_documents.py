@@ -142,6 +142,20 @@ def test_002_simcse(clone):
     assert text.count("(2, 256)") + text.count("(3, 256)") == 1
 
 
+def assert_within_rounding(folder, found):
+    """The MRR@10 is that of the vectors in float64, whichever of scores that differ by rounding alone stand first.
+
+    An encoder hardly trained gives many such. found: (figures, query's number to its candidates).
+    """
+    passages, queries = (np.load(folder / f"{name}.npy").astype(np.float64) for name in ("passages", "queries"))
+    scores, rounding = queries @ passages.T, 4 * np.finfo(np.float32).eps * np.abs(queries).dot(np.abs(passages.T)).max()
+    for figures, candidates in found:
+        apart = [scores[i, [j for j in candidates(i) if j != i]] - scores[i, i] for i in range(40, 48)]
+        least, most = (np.mean([(rank <= 10) / rank for rank in (1 + np.sum(one > bound) for one in apart)])
+                       for bound in (-rounding, rounding))
+        assert least - 1e-5 <= float(figures["mrr@10"]) <= most + 1e-5
+
+
 @pytest.mark.slow
 def test_004_ance(clone):
     rows = [line.split("\t") for line in pairs(48)]
@@ -168,6 +182,8 @@ def test_004_ance(clone):
     assert [name for name, _ in figures] == 2 * FIGURES and all(0 <= float(value) <= 1 for _, value in figures)
     full, reranked = (dict(figures[start : start + 7]) for start in (0, 7))
     assert float(full["recall@1000"]) == float(reranked["recall@1000"]) == 1 and float(full["hole"]) == round(47 / 48, 5)
+    assert_within_rounding(clone / "ance" / "ann_data_inf", [(full, lambda i: range(48)),
+                                                             (reranked, lambda i: range(i - 20, min(i + 5, 48)))])
     counts = [min(i + 5, 48) - (i - 20) for i in range(40, 48)]  # candidates of each query, of which one is judged
     assert float(reranked["hole"]) == pytest.approx(np.mean([1 - 1 / count for count in counts]), abs=1e-5)
     text = run_page("004", clone, "also", raw_data_dir="msmarco", MODEL_NAME_OR_PATH="roberta-base")

@@ -108,7 +108,10 @@ def dealing(args: argparse.Namespace, model: SemanticIndex, tokenizer: TextToken
 def training_set(args: argparse.Namespace, samples: list[list[str]], model: SemanticIndex,
                  tokenizer: TextTokenizer, labels: np.ndarray | None = None,
                  guided: guide.Guide | None = None) -> TrainingSet:
-    """Tokenise the samples and say how many are false negatives of one another. labels: of each, where it has one."""
+    """Tokenise the samples and say how many are false negatives of one another.
+
+    labels: of each, where it has one. guided: the guide that knows of more, see TrainingSet.
+    """
     more: dict[str, Any] = {"guide": guided}
     if labels is not None:
         more |= {"labels": labels.astype(np.float32), "alike": labels > 0, "balanced": args.balanced}

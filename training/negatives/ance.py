@@ -119,18 +119,18 @@ def run(args: argparse.Namespace) -> str:
         collection = store.prepare(directory, data_from, tokenizer)
     else:
         model, tokenizer, collection = of_prepared(args)
-    guided = guide.of_collection(args, collection, in_batch=args.in_batch)
-    data = AnceTrainingSet(
-        collection, args.batch_size, args.train_negatives,
-        repr((args.refresh, args.refresh_steps, args.warmup, args.connected_positives, rules)),
-        guide=guided, **setup.dealing(args, model, tokenizer, 1 + (1 + args.train_negatives) * collection.about.chunks))
-    if not len(data.rows):
+    if not len(collection.pairs):
         raise UserError("no training query has a document with a grade above 0 and a text")
-    runtime.say(f"{counted(len(data.rows), 'training pair')}")
     index = IndexSettings.from_flags(args)
     dot = model.settings.similarity == "dot"
     head: Head = Ance(flags.scale_of(args, 1.0 if dot else 20.0), args.in_batch, collection.about.chunks)
     head = setup.at_widths(args, head, model)
+    guided = guide.of_collection(args, collection, in_batch=args.in_batch)  # encodes: behind all that can be refused
+    data = AnceTrainingSet(
+        collection, args.batch_size, args.train_negatives,
+        repr((args.refresh, args.refresh_steps, args.warmup, args.connected_positives, rules)),
+        guide=guided, **setup.dealing(args, model, tokenizer, 1 + (1 + args.train_negatives) * collection.about.chunks))
+    runtime.say(f"{counted(len(data.rows), 'training pair')}")
     make = partial(AsyncRefresh, generator_command(args)) if args.refresh == "async" else SyncRefresh
     refresh = make(data, Miner(collection, rules, index, args.connected_positives, guided),
                    Generations(ann_dir), tokenizer, args.refresh_steps, args.warmup,
