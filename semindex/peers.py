@@ -5,12 +5,14 @@ of a box that lost its power the connection fails after a minute.
 """
 
 import contextlib
+import ctypes
 import os
 import select
 import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from semindex.errors import UserError
@@ -18,6 +20,7 @@ from semindex.errors import UserError
 # Seconds, seconds, probes; milliseconds for what was sent to be received: of itself the kernel tries for 15 minutes.
 _KEEP = (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 60_000))
 CONNECT_SECONDS = 20
+GRACE_SECONDS = 2.0  # for the main thread to end the process in order, where C++ wants to abort it
 _NUMBER = struct.Struct("!I")
 
 
@@ -71,6 +74,32 @@ def check_name(endpoint: str) -> None:
     if own.startswith("127.") and host and not host.startswith("127.") and host != "localhost":
         raise UserError(f"the name of this box, {name}, has the address {own}, where no other box reaches gloo; write "
                         f"'{host} {name}' into /etc/hosts")
+
+
+_handlers: list[Any] = []  # C++ holds no reference to them
+
+
+def explain_abort(explain: Callable[[], str | None]) -> None:
+    """Where C++ is about to abort the process, print why and end with status 2, as every error does.
+
+    As another process ends gloo now and then throws what nobody can catch (`gloo::TimeoutException`, in one of some
+    forty kills of a training). explain: returns why; None where that is not known, and the abort goes on.
+    """
+    try:
+        set_handler = ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE  # std::set_terminate; paddle's own library
+    except (OSError, AttributeError):
+        return
+    set_handler.restype, kind = ctypes.c_void_p, ctypes.CFUNCTYPE(None)
+
+    def handle() -> None:
+        time.sleep(GRACE_SECONDS)
+        if (text := explain()) is None:
+            before()  # prints what was thrown, and aborts
+        print(f"error: {text}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+    _handlers.append(kind(handle))
+    before = kind(set_handler(_handlers[-1]))
 
 
 def check_port(rank: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from semindex.environment import keep_freed_memory, prepare_environment, prepare_home
 from semindex.errors import UserError
-from semindex.peers import Peers, answer_at_once, check_name, check_port, open_sockets
+from semindex.peers import Peers, answer_at_once, check_name, check_port, explain_abort, open_sockets
 
 _TOLD = os.environ.get("OMP_NUM_THREADS", "")  # read now: paddle sets it to 1 when imported
 
@@ -146,6 +146,7 @@ def start(device: str = "auto", seed: int = 0, join: bool = True) -> str:
         raise UserError(f"--device {device}: {str(error).strip().splitlines()[-1]}") from None
     if join and world_size() > 1:
         if kind == "cpu":
+            explain_abort(lambda: None if (lost := _peers.lost()) is None else str(_ended(lost)))
             check_name(os.environ.get("PADDLE_CURRENT_ENDPOINT", ""))
         check_port(rank())
         before = open_sockets()

@@ -143,6 +143,18 @@ def test_a_name_that_only_this_box_reaches_is_told(monkeypatch):
     check_name("10.0.0.11:6170")
 
 
+@pytest.mark.parametrize(("why", "main", "status", "said"), [
+    ("'1 has ended'", "time.sleep(60)", 2, "error: 1 has ended\n"), ("None", "time.sleep(60)", -6, "terminate called"),
+    ("'1 has ended'", "print('error: main', file=sys.stderr, flush=True); os._exit(2)", 2, "error: main\n")])
+def test_where_gloo_would_abort_the_process_says_why(why, main, status, said):
+    """C++ terminates on another thread, as gloo's does: the main one goes first, then what is known is said."""
+    program = (f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport ctypes, os, threading, time\nfrom semindex import peers\n"
+               f"peers.GRACE_SECONDS = {10 if 'main' in main else 0.1}\npeers.explain_abort(lambda: {why})\n"
+               f"threading.Thread(target=ctypes.CDLL('libstdc++.so.6')._ZSt9terminatev, daemon=True).start()\n{main}\n")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert done.returncode == status and done.stderr.startswith(said), done.stderr
+
+
 @pytest.mark.slow
 def test_a_port_that_another_program_took_meanwhile_is_told(toy):
     """Paddle aborts: `uv__finish_close: Assertion failed`."""
