@@ -7,7 +7,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case ${1:-} in
     --all-pythons | --other-pythons) exec bash scripts/test_pythons.sh "$@" ;;
 esac
-bash scripts/setup.sh --test
+# Not byte-compiled: only what is imported is worth it, and Python keeps that by itself.
+unset PYTHONDONTWRITEBYTECODE
+COMPILE=no bash scripts/setup.sh --test
 # The tests of pages need a browser; without one they skip, and say so.
 if ! command -v chromedriver >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     echo "+ apt-get install chromium chromium-driver"
@@ -18,7 +20,10 @@ export PATH="$PWD/${VENV:-.venv}/bin:$PATH"
 echo "+ ruff check ."
 ruff check .
 echo "+ mypy"
+# Meanwhile, on the other core, a new environment's first imports are compiled, once for all processes of the tests.
+python -c 'import sys; sys.path[:0] = [".", "tests"]; import fork_server; fork_server.import_libraries()' &
 mypy --no-error-summary --explicit-package-bases ./*.py semindex models training benchmarks deploy
+wait $! || true
 echo "+ pytest"
 # Three at a time on two cores: a test is mostly a script on one thread that now and then waits. Who is done takes over.
 exec python -m pytest --numprocesses "${TEST_PROCESSES:-3}" --dist worksteal "$@"

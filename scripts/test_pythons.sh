@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # test.sh --all-pythons and --other-pythons call it: the fast tests and a short quickstart on each Python that is found,
 # two Pythons at a time, a thread each. What follows the flag goes to pytest. Logs: output/pythons/3.12.log
+# INSTALL_ONLY=yes makes the environments and stops there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/pythons.sh
@@ -12,12 +13,17 @@ shift
 logs=output/pythons
 mkdir -p $logs
 own=$(version_of .venv/bin/python)
+[ -n "$own" ] || [ $others = no ] || read -r own _ < <(first_python) || true # setup.sh makes .venv of it, perhaps at this moment
 
 try() { # VERSION PYTHON VENV: one Python; its last line is the summary
     local began=$SECONDS passed
     export VENV=$3 OMP_NUM_THREADS=1
     PYTHON=$2 COMPILE=no bash scripts/setup.sh --test || return
     local installed=$SECONDS
+    if [ "${INSTALL_ONLY:-no}" = yes ]; then
+        echo "Python $1: installed in $VENV ($((installed - began)) s)"
+        return
+    fi
     # Without xdist: one process. Caches apart, since another Python runs beside it.
     "$VENV/bin/python" -m pytest -p no:cacheprovider -m "not slow" "${@:4}" || return
     local tested=$SECONDS

