@@ -87,7 +87,7 @@ install() {
     # first import, of what is imported.
     local compile=(--compile-bytecode)
     [ "${COMPILE:-}" != no ] || compile=()
-    UV_LINK_MODE=copy "$venv/bin/uv" pip install --quiet --python "$python" "${compile[@]}" --require-hashes "$@"
+    "$venv/bin/uv" pip install --quiet --python "$python" "${compile[@]}" --require-hashes "$@"
 }
 install -r pyproject.toml --extra train "${extras[@]/#/--extra=}" --constraints requirements/lock.txt
 if [[ " ${extras[*]} " == *" test "* ]]; then

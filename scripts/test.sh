@@ -20,10 +20,14 @@ export PATH="$PWD/${VENV:-.venv}/bin:$PATH"
 echo "+ ruff check ."
 ruff check .
 echo "+ mypy"
-# Meanwhile, on the other core, a new environment's first imports are compiled, once for all processes of the tests.
-python -c 'import sys; sys.path[:0] = [".", "tests"]; import fork_server; fork_server.import_libraries()' &
+venv=${VENV:-.venv}
+if [ ! "$venv/.imported" -nt "$venv/.installed" ]; then
+    # Meanwhile, on the other core, what the tests import in a new environment is compiled, once for all their processes.
+    { python -c 'import sys; sys.path[:0] = [".", "tests"]; import fork_server; fork_server.import_libraries()' &&
+        python -m pytest --collect-only -q && touch "$venv/.imported"; } >/dev/null 2>&1 &
+fi
 mypy --no-error-summary --explicit-package-bases ./*.py semindex models training benchmarks deploy
-wait $! || true
+wait
 echo "+ pytest"
 # Three at a time on two cores: a test is mostly a script on one thread that now and then waits. Who is done takes over.
 exec python -m pytest --numprocesses "${TEST_PROCESSES:-3}" --dist worksteal "$@"

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 
 import forked
@@ -37,6 +38,7 @@ def test_the_demo_serves_and_thumbs_become_a_new_encoder(tmp_path):
                     break
             except OSError:
                 assert demo.poll() is None
+            time.sleep(0.02)
         env["URL"] = address
         improve = ["bash", str(ROOT / "scripts" / "improve.sh")]
         few = subprocess.run(improve, env=env, capture_output=True, text=True)

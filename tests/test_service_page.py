@@ -63,6 +63,13 @@ class Page:
     def one(self, selector):
         return self.driver.find_element("css selector", selector)
 
+    def click(self, selector):
+        """Click what a list shows that may be drawn anew at this moment."""
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+        WebDriverWait(self.driver, 60, 0.05, [StaleElementReferenceException]).until(
+            lambda _: self.one(selector).click() or True)
+
     def keys(self, *keys):
         from selenium.webdriver.common.action_chains import ActionChains
         ActionChains(self.driver).send_keys(*keys).perform()
@@ -176,7 +183,7 @@ def test_what_is_typed_anywhere_shows_as_text(page, served):
     page.search(f"similar {EVIL}")
     assert EVIL in page.one("#result .hit").text
     page.one("#like").send_keys(EVIL, "\ue007")
-    page.one(f"[data-id='{id}'] button").click()
+    page.click(f"[data-id='{id}'] button")
     page.until("document.getElementById('editor').open")
     assert page.one("#e-category").get_attribute("value") == f"category {EVIL}"
     page.one("#e-question").clear()
