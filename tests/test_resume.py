@@ -5,7 +5,6 @@ import random
 import resource
 import signal
 import subprocess
-import sys
 import time
 
 import forked
@@ -34,9 +33,11 @@ class Run:
             if processes == 1:
                 self.process = forked.start(words, cwd=directory.parent, stdout=file, stderr=file)
             else:
+                # Launcher and trainings are forks: what is killed is what stands for one, and the fork goes with it.
+                env = os.environ | forked.python_env()
                 self.process = subprocess.Popen(
-                    [sys.executable, "-u", *start, str(ROOT / words[0]), *map(str, words[1:])], cwd=directory.parent,
-                    stdout=file, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+                    [env["PYTHON"], "-u", *start, str(ROOT / words[0]), *map(str, words[1:])], cwd=directory.parent,
+                    stdout=file, stderr=subprocess.STDOUT, env=env)
 
     def printed(self):
         if not os.path.exists(self.path):

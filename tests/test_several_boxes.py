@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import numpy as np
 import paddle
 import pytest
@@ -43,9 +44,13 @@ finally:
 
 
 class Boxes:
-    """Boxes 0 and 1: directories of their own in which a launcher each starts one process of a run of two."""
+    """Boxes 0 and 1: directories of their own in which a launcher each starts one process of a run of two.
 
-    def __init__(self, place, *command):
+    fresh: as processes of their own, which a test can find and kill, not as forks.
+    """
+
+    def __init__(self, place, *command, fresh=False):
+        env = os.environ | ({"OMP_NUM_THREADS": "1"} if fresh else forked.python_env())
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             master = f"127.0.0.1:{free.getsockname()[1]}"
@@ -54,9 +59,9 @@ class Boxes:
             directory.mkdir(exist_ok=True)
             with open(directory / "launcher.txt", "w") as out:
                 self.launchers.append(subprocess.Popen(
-                    [sys.executable, "-u", "-m", "paddle.distributed.launch", "--nnodes", "2", "--master", master,
-                     "--rank", str(box), "--log_dir", "log", *map(str, command)], cwd=directory, stdout=out,
-                    stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"}))
+                    [sys.executable if fresh else env["PYTHON"], "-u", "-m", "paddle.distributed.launch", "--nnodes", "2",
+                     "--master", master, "--rank", str(box), "--log_dir", "log", *map(str, command)], cwd=directory,
+                    stdout=out, stderr=subprocess.STDOUT, env=env))
 
     def end(self):
         """Wait for both; return the launchers' statuses."""
@@ -199,7 +204,7 @@ def test_a_box_that_is_killed_loses_its_share_alone(checkpoint, toy, tmp_path):
     (tmp_path / "wrapped.py").write_text(WRAPPED)
     wrapped = [tmp_path / "wrapped.py", ROOT]
     command = encoding(checkpoint, toy, "vectors")
-    boxes = Boxes(tmp_path, *wrapped, 1, 3, *command)
+    boxes = Boxes(tmp_path, *wrapped, 1, 3, *command, fresh=True)
     assert boxes.end() == [0, -9], boxes.printed(0)
     whole, lost = (box / "vectors" for box in boxes.places)
     assert "part 1 of 2 is not there yet" in boxes.printed(0)
@@ -257,7 +262,7 @@ def test_a_training_whose_box_is_killed_ends_and_goes_on(toy, tmp_path):
         found[found.index("--batch_size") + 1] = 4
         return found
 
-    boxes = Boxes(tmp_path, *words("part"))
+    boxes = Boxes(tmp_path, *words("part"), fresh=True)
     while "global step 4," not in boxes.printed(0):
         assert boxes.launchers[0].poll() is None, boxes.printed(0)
         time.sleep(0.05)
