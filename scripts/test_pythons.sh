@@ -27,7 +27,7 @@ try() { # VERSION PYTHON VENV: one Python; its last line is the summary
     # Without xdist: one process. Caches apart, since another Python runs beside it.
     "$VENV/bin/python" -m pytest -p no:cacheprovider -m "not slow" "${@:4}" || return
     local tested=$SECONDS
-    ENCODER=scratch-1x256 STEPS=5 EPOCHS=1 OUT=$logs/$1 bash scripts/quickstart.sh || return
+    ENCODER=scratch-1x256 EPOCHS=1 OUT=$logs/$1 bash scripts/quickstart.sh || return
     passed=$(grep -oE '[0-9]+ passed' "$logs/$1.log" | tail -1)
     echo "Python $1: ok in $VENV ($passed; installation $((installed - began)) s, tests $((tested - installed)) s," \
         "quickstart $((SECONDS - tested)) s)"

@@ -106,11 +106,11 @@ def whole(toy, tmp_path_factory):
 def test_kills_change_nothing(toy, whole, tmp_path, processes):
     """kill -9 at random moments, often within a save; of two processes sometimes all die, sometimes one.
 
-    Ten times of one process. A start of two takes much longer: each way of dying once.
+    Six times of one process. A start of two takes much longer: each way of dying once.
     """
     undisturbed, lasted = whole(processes)
     rng, steps = random.Random(processes), []
-    for kill in range(10 if processes == 1 else 2):
+    for kill in range(6 if processes == 1 else 2):
         run = Run(toy, tmp_path / "part", processes).until("global step" if processes == 1 else f"global step {3 + 40 * kill},")
         time.sleep(rng.uniform(0, lasted / 25))
         pids = of_run(run, tmp_path / "part")
