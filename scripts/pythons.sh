@@ -20,14 +20,3 @@ sys.exit(not (fits and os.path.isfile(sysconfig.get_paths()["include"] + "/Pytho
 version_of() { # PYTHON: print 3.12, or nothing if it does not run
     "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
 }
-
-first_python() { # print the version and the path of the Python that a new environment gets
-    local version found
-    for version in "${PYTHONS[@]}"; do
-        if found=$(find_python "$version"); then
-            echo "$version $found"
-            return
-        fi
-    done
-    return 1
-}

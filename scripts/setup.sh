@@ -59,9 +59,11 @@ if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
 elif [ -n "${PYTHON:-}" ]; then
     python=$PYTHON
 else
-    read -r _ python < <(first_python) ||
-        fail "no Python 3.10, 3.11 or 3.12 with venv and headers was found; on Debian and Ubuntu:" \
-            "apt-get install python3 python3-venv python3-dev; PYTHON= names one elsewhere"
+    for version in "${PYTHONS[@]}"; do
+        python=$(find_python "$version") && break
+    done
+    [ -n "$python" ] || fail "no Python 3.10, 3.11 or 3.12 with venv and headers was found; on Debian and Ubuntu:" \
+        "apt-get install python3 python3-venv python3-dev; PYTHON= names one elsewhere"
 fi
 version=$(version_of "$python")
 [ -n "$version" ] || fail "PYTHON=$python does not run"

@@ -13,7 +13,6 @@ shift
 logs=output/pythons
 mkdir -p $logs
 own=$(version_of .venv/bin/python)
-[ -n "$own" ] || [ $others = no ] || read -r own _ < <(first_python) || true # setup.sh makes .venv of it, perhaps at this moment
 
 try() { # VERSION PYTHON VENV: one Python; its last line is the summary
     local began=$SECONDS passed
