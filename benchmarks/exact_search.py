@@ -1,6 +1,7 @@
 """Exact search against the bare matrix product, in float32 and int8.
 
     python benchmarks/exact_search.py
+    python benchmarks/exact_search.py --file vectors.npy        the vectors in a file, written there: as after a load
 
 Vectors as in index_crossover.py; each query asks for 50. The product is `queries @ vectors.T` alone, as numpy computes
 it on the same threads: what no selection of the best can do without. Medians of --repeats runs, in turn.
@@ -24,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--file", help="write the vectors there and search them memory-mapped")
     parser.add_argument("--cpu", action="store_true", help="seconds of all processors, where others use them too")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -31,6 +33,9 @@ def main() -> None:
     centres = rng.standard_normal([args.texts // 20, 32], np.float32)
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     vectors, queries = (np.ascontiguousarray(clustered(n, rng, centres, basis)) for n in (args.texts, 1000))
+    if args.file:
+        np.save(args.file, vectors)
+        vectors = np.load(args.file, mmap_mode="r")
     exact, int8 = engine("exact").build(vectors), engine("int8").build(vectors)
     found, truth = int8.search(queries, 50)[0], exact.search(queries, 50)[0]
     recall = np.mean([len(np.intersect1d(a, b)) / 50 for a, b in zip(found, truth)])

@@ -12,7 +12,7 @@ from semindex.search import int8 as int8_module
 from semindex.search.directory import TextIndex, reusable_index
 from semindex.search.exact import ExactIndex
 from semindex.search.index import IndexSettings, engine, recall_of_index
-from semindex.search.rows import Rows, let_go
+from semindex.search.rows import Rows, in_memory, let_go
 from semindex.text.corpus import Corpus
 
 EVERY = pytest.mark.parametrize("kind", ["int8", "hnsw_int8"])
@@ -87,6 +87,23 @@ def test_pages_that_were_let_go_of_are_read_again(tmp_path):
     assert (changed[0] == 7).all()
 
 
+def test_a_file_is_in_memory_where_the_system_has_its_pages(tmp_path):
+    np.save(tmp_path / "vectors.npy", uneven(20_000))
+    mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
+    assert in_memory(np.zeros([2, 2], np.float32))
+    if not in_memory(mapped):
+        pytest.skip("this file system cannot be asked what is in memory")
+    with open(tmp_path / "vectors.npy", "rb+") as file:
+        os.fsync(file.fileno())  # only what is on the disk can be let go of
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if in_memory(mapped):
+        pytest.skip("this system keeps the pages that it was told to let go of")
+    np.array(mapped)
+    assert in_memory(mapped)
+    os.remove(tmp_path / "vectors.npy")
+    assert not in_memory(mapped)  # nothing is known of it any more
+
+
 def test_rows_keep_what_is_still_used():
     lent, later = uneven(10), uneven(6, seed=1)
     rows = Rows(lent)
@@ -150,12 +167,14 @@ def test_an_index_directory_is_used_again_and_a_damaged_one_is_not(kind, tmp_pat
 
 
 def test_few_and_many_queries_find_the_same(monkeypatch):
-    """The product of codes and the product of floats made of them choose the same candidates, but at the margin."""
+    """Codes, floats made of them and the vectors themselves choose the same, but at the margin of the candidates."""
     index, asked = engine("int8").build(uneven(5000)), uneven(40, seed=1)
     few, _ = index.search(asked, 50)
     monkeypatch.setattr(int8_module, "FEW", 0)
     many, _ = index.search(asked, 50)
-    assert (few == many).mean() > 0.99
+    monkeypatch.setattr(int8_module, "in_memory", lambda vectors: False)
+    from_disk, _ = index.search(asked, 50)
+    assert (few == many).mean() > 0.99 and (from_disk == many).mean() > 0.99
 
 
 @pytest.mark.slow

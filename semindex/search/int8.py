@@ -13,7 +13,7 @@ from semindex.encode.vector_file import save_vectors
 from semindex.errors import UserError
 from semindex.search.index import IndexSettings, VectorIndex, load_ids
 from semindex.search.labelled import IDS, Labelled
-from semindex.search.rows import BLOCK, Rows, is_mapped, load_rows, with_room
+from semindex.search.rows import BLOCK, Rows, in_memory, let_go, load_rows, with_room
 from semindex.search.selection import best_of, columns_for, nearest
 
 VECTORS, SCALE, CODES = "vectors.npy", "scale.npy", "codes.npy"
@@ -196,10 +196,15 @@ class ExactInt8(Int8Index):
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         lent = self._rows.lent
-        if len(queries) <= FEW or is_mapped(lent) or not self._all_lent():
+        if len(queries) <= FEW or not self._all_lent() or not in_memory(lent):
             return super()._search(queries, k)
+
+        def product(block: np.ndarray, part: slice, out: np.ndarray) -> None:
+            np.matmul(block, np.asarray(lent[part]).T, out=out)
+            let_go(lent)
+
         # float32 vectors that are in memory all the same are multiplied themselves: nothing is left to score again.
-        return nearest(queries, self._id_of, k, lambda block, part, out: np.matmul(block, lent[part].T, out=out))
+        return nearest(queries, self._id_of, k, product)
 
     def _candidates(self, queries: np.ndarray, count: int) -> np.ndarray:
         import numkong

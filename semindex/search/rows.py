@@ -1,6 +1,7 @@
 """float32 vectors that may lie in a file: read where they are, and let go of once they were read."""
 
 import mmap
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,12 +9,36 @@ import numpy as np
 from semindex.errors import UserError
 
 BLOCK = 65_536  # vectors read at once
+LOOKS = 64  # places of a file that are looked at for whether it is in memory
 CACHED = 2048  # vectors read at once where they are multiplied next: they stay in the cache
 
 
 def is_mapped(array: np.ndarray) -> bool:
     """Tell whether an array lies in a file that is memory-mapped."""
     return getattr(array, "_mmap", None) is not None
+
+
+def in_memory(array: np.ndarray) -> bool:
+    """Tell whether an array can be read at the speed of memory: one of a file, where the system's cache has its pages.
+
+    A sample of them is asked for without waiting for the disk; where a system or a file cannot be asked, no.
+    """
+    if not is_mapped(array):
+        return True
+    if not hasattr(os, "RWF_NOWAIT"):
+        return False
+    try:
+        file = os.open(str(array.filename), os.O_RDONLY)  # type: ignore[attr-defined]
+    except OSError:
+        return False
+    try:
+        for place in np.linspace(0, os.fstat(file).st_size - 1, LOOKS).astype(int).tolist():
+            os.preadv(file, [bytearray(1)], place, os.RWF_NOWAIT)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True
 
 
 def let_go(array: np.ndarray) -> None:
