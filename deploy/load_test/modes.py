@@ -136,9 +136,7 @@ async def _fill(address: str, count: int, texts: Sequence[str]) -> None:
         for start in range(there, count, PART):
             rows = [{"question": f"{number} {next(pieces)}"[:80], "answer": f"answer {number}"}
                     for number in range(start, min(count, start + PART))]
-            async with client.post("/entries/import", json={"entries": rows}) as answer:
-                if answer.status not in (201, 202):
-                    raise UserError(f"an import was answered {answer.status}: {await answer.text()}")
+            await _import(client, rows)
         until, seen = time.monotonic() + 3600, -1
         while time.monotonic() < until:
             async with client.get("/info") as answer:
@@ -148,6 +146,17 @@ async def _fill(address: str, count: int, texts: Sequence[str]) -> None:
             seen = about["pending"]
             await asyncio.sleep(2)
         raise UserError(f"the index did not take in {count} entries within an hour")
+
+
+async def _import(client: aiohttp.ClientSession, rows: list[dict[str, str]]) -> None:
+    """Import rows, again while the service says that too many wait to be taken in."""
+    while True:
+        async with client.post("/entries/import", json={"entries": rows}) as answer:
+            if answer.status in (201, 202):
+                return
+            if answer.status != 429:
+                raise UserError(f"an import was answered {answer.status}: {await answer.text()}")
+            await asyncio.sleep(float(answer.headers["Retry-After"]))
 
 
 def _beside(args: Namespace, flags: list[Any], *more: Any) -> Any:
