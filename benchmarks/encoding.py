@@ -5,7 +5,8 @@
 
 The first --texts lines of the file, in its order. The recipe's loop is file order, paddlenlp's tokenizer, batches of 32
 padded to their longest, the dynamic graph, as paddle comes. Each way runs in a process of its own, in turn, --repeats
-times; medians. Then one process against two, a thread each. The share of the peak counts the matrix products that the
+times; medians. With optimum-onnx in PYTHON's environment sentence-transformers runs on onnxruntime too, in fp32 and in
+its own 8 bits. Then one process against two, a thread each. The share of the peak counts the matrix products that the
 texts' own tokens need, in fp32, against the fastest product of large matrices that paddle, numpy or onnxruntime reach
 in a process of their own in the same round.
 """
@@ -26,6 +27,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 OURS = ("dynamic", "static", "onnx", "int8")
 RECIPE, THEIRS, PEAK = "the recipe's loop", "sentence-transformers", "peak"
+THEIR_ONNX, THEIR_INT8 = f"{THEIRS}, onnx", f"{THEIRS}, its int8"
 Encode = Callable[[Sequence[str]], object]
 
 
@@ -53,8 +55,8 @@ def recipe(checkpoint: str, threads: int) -> Encode:
     return encode
 
 
-def theirs(name: str, directory: str, threads: int) -> Encode:
-    """Return sentence-transformers' way, on PyTorch."""
+def theirs(way: str, name: str, directory: str, threads: int) -> Encode:
+    """Return sentence-transformers' way: on PyTorch, or on onnxruntime."""
     import torch
     from sentence_transformers import SentenceTransformer, models
     from transformers import BertConfig, BertModel, BertTokenizerFast
@@ -70,7 +72,18 @@ def theirs(name: str, directory: str, threads: int) -> Encode:
                              num_attention_heads=max(1, width // 64),
                              intermediate_size=4 * width)).save_pretrained(place)
         encoder = models.Transformer(place, max_seq_length=64)
-    model = SentenceTransformer(modules=[encoder, models.Pooling(width), models.Normalize()], device="cpu")
+        model = SentenceTransformer(modules=[encoder, models.Pooling(width), models.Normalize()], device="cpu")
+        if way != THEIRS:
+            model.save_pretrained(place)
+            settings = {"provider": "CPUExecutionProvider"}
+            model = SentenceTransformer(place, device="cpu", backend="onnx", model_kwargs=settings | {"export": True})
+            model.save_pretrained(place)
+            if way == THEIR_INT8:
+                from sentence_transformers import export_dynamic_quantized_onnx_model
+
+                export_dynamic_quantized_onnx_model(model, "avx2", place)
+                settings["file_name"] = "onnx/model_quint8_avx2.onnx"
+                model = SentenceTransformer(place, device="cpu", backend="onnx", model_kwargs=settings)
     return lambda texts: model.encode(list(texts), batch_size=32)
 
 
@@ -121,8 +134,8 @@ def child(way: str, directory: str, args: argparse.Namespace) -> dict[str, float
     checkpoint = os.path.join(directory, "checkpoint")
     if way == RECIPE:
         run = recipe(checkpoint, args.threads)
-    elif way == THEIRS:
-        run = theirs(args.encoder, directory, args.threads)
+    elif way.startswith(THEIRS):
+        run = theirs(way, args.encoder, directory, args.threads)
     else:
         from semindex import runtime
 
@@ -151,7 +164,7 @@ def child(way: str, directory: str, args: argparse.Namespace) -> dict[str, float
 
 def measure(way: str, directory: str, args: argparse.Namespace, threads: int, processes: int = 1) -> dict[str, float]:
     """Run a child and return what it measured."""
-    python = args.torch_python if way == THEIRS else sys.executable
+    python = args.torch_python if way.startswith(THEIRS) else sys.executable
     launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes), "--log_dir",
               os.path.join(directory, "log")] if processes > 1 else []
     result = os.path.join(directory, "result")
@@ -199,8 +212,10 @@ def main() -> None:
     rounds: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as directory:
         prepare(directory, args)
+        more = (THEIR_ONNX, THEIR_INT8) if not subprocess.run(
+            [args.torch_python, "-c", "import optimum.onnxruntime"], capture_output=True).returncode else ()
         for _ in range(args.repeats):
-            for way in (PEAK, RECIPE, THEIRS, *OURS):
+            for way in (PEAK, RECIPE, THEIRS, *more, *OURS):
                 rounds.setdefault(way, []).append(measure(way, directory, args, args.threads))
             for processes in (1, 2):
                 rounds.setdefault(f"onnx, {processes} x 1 thread", []).append(
