@@ -152,3 +152,9 @@ def test_who_is_slow_or_says_too_much_is_let_go(exports, tmp_path):
 def test_no_acknowledged_write_is_lost_by_kills(exports):
     done = conftest.run("deploy/load_test/kills.py", "--faq_dir", "faq", "--kills", "2", "--between", "1", cwd=exports)
     assert done.returncode == 0 and "2 kills;" in done.stdout and "lost: 0;" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_service_that_does_not_start_is_no_endless_wait(exports):
+    error = conftest.fail("deploy/load_test/kills.py", "--faq_dir", "faq", "--kills", "2", cwd=exports, timeout=120,
+                          env={"SEMINDEX_MODEL_DIR": "nowhere"})
+    assert error.startswith("error: the service ended: ") and "nowhere: no such directory" in error

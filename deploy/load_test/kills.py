@@ -27,6 +27,7 @@ ROUNDING = 1e-3  # of a score, where batches have other shapes
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path.append(ROOT)
 from semindex.cli import Parser, positive_float, positive_int, run  # noqa: E402
+from semindex.errors import UserError  # noqa: E402
 from semindex.measure.hits import ranked_alike  # noqa: E402
 
 
@@ -46,10 +47,11 @@ class Server:
     """A supervised service on a free port."""
 
     def __init__(self, faq: str, data: str) -> None:
+        self.log = tempfile.TemporaryFile("w+", encoding="utf-8")
         self.process = subprocess.Popen(
             [sys.executable, os.path.join(ROOT, "deploy", "service", "serve.py"), "--faq_dir", faq, "--data_dir", data,
              "--port", "0", "--supervise", "--rebuild_after", "100"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            stdout=subprocess.PIPE, stderr=self.log, text=True)
         assert self.process.stdout
         self.address = self.process.stdout.readline().strip()
 
@@ -61,13 +63,16 @@ class Server:
             return json.loads(answer.read())
 
     def ready(self) -> float:
-        """Wait until searches are answered; return the seconds it took."""
+        """Wait until searches are answered; return the seconds it took. UserError where the service gives up."""
         began = time.monotonic()
-        while True:
+        while self.process.poll() is None:
             with suppress(OSError, ValueError):
                 if self.ask("GET", "/ready")["ready"]:
                     return time.monotonic() - began
             time.sleep(0.01)
+        self.log.seek(0)
+        said = [line for line in self.log if line.startswith("error: ")] or ["it says nothing"]
+        raise UserError(f"the service ended: {said[-1].strip().removeprefix('error: ')}")
 
     def kill(self) -> None:
         """Kill the worker, not who looks after it."""
@@ -94,6 +99,7 @@ def serving(faq: str, data: str) -> Iterator[Server]:
     finally:
         server.process.terminate()
         server.process.wait(60)
+        server.log.close()
 
 
 class Writes:
@@ -161,12 +167,14 @@ def main() -> int:
         writes, back, wrong = Writes(server, args.writes), list[float](), set[int]()
         thread = threading.Thread(target=writes.go)
         thread.start()
-        for _ in range(args.kills):
-            time.sleep(args.between)
-            server.kill()
-            back.append(server.ready())
-        writes.stop.set()
-        thread.join()
+        try:
+            for _ in range(args.kills):
+                time.sleep(args.between)
+                server.kill()
+                back.append(server.ready())
+        finally:
+            writes.stop.set()
+            thread.join()
         wrong |= set(lost(writes, server.entries()))
         differ = same_as_a_rebuild(server, args.faq_dir, folder)
     acknowledged = writes.count - writes.failed
