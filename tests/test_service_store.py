@@ -8,6 +8,7 @@ import pytest
 from service_parts import service_of
 from small_encoder import run
 
+from deploy.service import snapshots
 from deploy.service.compute import FullError
 from deploy.service.store import ConflictError, Store, UnknownError
 from semindex.faq.confidence import Confidence
@@ -81,6 +82,35 @@ def test_a_write_is_refused_before_it_is_on_the_disk_or_not_at_all(tmp_path):
         await asyncio.to_thread(service.stop, 5)
 
     asyncio.run(ask())
+
+
+def test_what_comes_during_a_rebuild_is_bounded_too(tmp_path, monkeypatch):
+    going, came = threading.Event(), threading.Event()
+    real = snapshots.write
+
+    def slow(*args):
+        going.set()
+        assert came.wait(60)
+        return real(*args)
+
+    monkeypatch.setattr(snapshots, "write", slow)
+
+    async def serve():
+        service = service_of(tmp_path, bound=3)
+        await service.start([Entry("ab", "x")])
+        for text in ("bc", "cd", "de", "ef"):
+            await service.write(lambda text=text: service.store.add([Entry(text, text)]))
+        assert await asyncio.to_thread(going.wait, 60)
+        for text in ("fa", "fb", "fc", "fd"):
+            await service.write(lambda text=text: service.store.add([Entry(text, text)]))
+        assert service.rebuilding and service.generation.index.pending > 3
+        came.set()
+        while service.rebuilds < 2:
+            await asyncio.sleep(0.01)
+        assert not service.generation.index.pending
+        await asyncio.to_thread(service.stop, 5)
+
+    asyncio.run(serve())
 
 
 def test_a_store_that_was_replaced_or_put_back_is_what_is_searched(tmp_path):

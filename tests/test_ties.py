@@ -117,6 +117,8 @@ def test_which_engine_is_chosen(monkeypatch):
     auto = IndexSettings()
     assert [choose(auto, n) for n in (10, 11)] == ["exact", "hnsw"]
     assert [choose(auto, 99, queries) for queries in (5, 6, None)] == ["exact", "hnsw", "hnsw"]
+    assert [choose(auto, n, anew=True) for n in (10, 11, 200_000, 200_001)] == ["exact", "int8", "int8", "hnsw"]
+    assert choose(IndexSettings(ef=9), 11, anew=True) == "hnsw"
     assert choose(IndexSettings("exact"), 99) == "exact" and choose(IndexSettings(ef=9), 1) == "hnsw"
     with pytest.raises(UserError, match="index type foo: unknown; known are exact, hnsw, int8, hnsw_int8, milvus"):
         engine("foo")

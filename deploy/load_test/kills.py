@@ -21,7 +21,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import IO, Any
 
 ROUNDING = 1e-3  # of a score, where batches have other shapes
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
@@ -46,8 +46,8 @@ def parser() -> Parser:
 class Server:
     """A supervised service on a free port."""
 
-    def __init__(self, faq: str, data: str) -> None:
-        self.log = tempfile.TemporaryFile("w+", encoding="utf-8")
+    def __init__(self, faq: str, data: str, log: IO[str]) -> None:
+        self.log = log
         self.process = subprocess.Popen(
             [sys.executable, os.path.join(ROOT, "deploy", "service", "serve.py"), "--faq_dir", faq, "--data_dir", data,
              "--port", "0", "--supervise", "--rebuild_after", "100"],
@@ -93,13 +93,13 @@ class Server:
 @contextmanager
 def serving(faq: str, data: str) -> Iterator[Server]:
     """Yield a service; end it."""
-    server = Server(faq, data)
-    try:
-        yield server
-    finally:
-        server.process.terminate()
-        server.process.wait(60)
-        server.log.close()
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        server = Server(faq, data, log)
+        try:
+            yield server
+        finally:
+            server.process.terminate()
+            server.process.wait(60)
 
 
 class Writes:

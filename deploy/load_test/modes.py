@@ -137,13 +137,12 @@ async def _fill(address: str, count: int, texts: Sequence[str]) -> None:
             rows = [{"question": f"{number} {next(pieces)}"[:80], "answer": f"answer {number}"}
                     for number in range(start, min(count, start + PART))]
             await _import(client, rows)
-        until, seen = time.monotonic() + 3600, -1
+        until = time.monotonic() + 3600
         while time.monotonic() < until:
             async with client.get("/info") as answer:
                 about = await answer.json()
-            if about["entries"] >= count and about["pending"] == seen:  # no rebuild is under way any more
+            if about["entries"] >= count and not about["rebuilding"]:
                 return
-            seen = about["pending"]
             await asyncio.sleep(2)
         raise UserError(f"the index did not take in {count} entries within an hour")
 

@@ -194,7 +194,7 @@ class Activation:
     def _questions(self, generation: Generation) -> tuple[list[str], np.ndarray, int]:
         """Return the dev questions, the entry of each, -1 for none, and how many name a question that nobody has."""
         index = generation.index
-        places = {one: index.owner[id] for id, one in index.text.items()}
+        places = {one: int(index.entry_of[id]) for id, one in index.text.items()}
         rows = [(question, places.get(target, -1) if target else -1) for question, target in zip(*self.dev)
                 if not target or target in places]
         return ([question for question, _ in rows], np.array([entry for _, entry in rows], np.int64),

@@ -104,8 +104,8 @@ def create(service: Service, first: Sequence[Entry] = (), limits: Limits | None 
         return {"encoder": service.model.fingerprint, "model": os.path.basename(os.path.normpath(service.model.path)),
                 "dimension": encoder.dimension, "max_seq_length": encoder.tokenizer.max_seq_length,
                 "entries": len(live.index.questions), "questions": len(live.index), "change": live.index.number,
-                "pending": live.index.pending, "index": live.index.snapshot.kind, "method": live.method.name,
-                "calibrated": live.confidence is not None}
+                "pending": live.index.pending, "rebuilding": live.rebuilding, "index": live.index.snapshot.kind,
+                "method": live.method.name, "calibrated": live.confidence is not None}
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:

@@ -16,6 +16,7 @@ from semindex.search.fusion import Ranking, fuse
 from semindex.search.index import VectorIndex, engine
 from semindex.search.keyword import KeywordIndex, KeywordSettings
 from semindex.search.methods import Method
+from semindex.search.rows import with_room
 from semindex.text.same_text import closest, plain
 
 
@@ -37,7 +38,8 @@ class Frozen:
 class Live:
     """Questions of entries under ids of their own. encoder: fingerprint; snapshot: vectors that do not change; delta:
     those that came since; store: identity of the store that changes come from; number, base: of the last change that
-    is in it, and in its snapshot; gone: ids of the snapshot that are not to be found."""
+    is in it, and in its snapshot; gone: ids of the snapshot that are not to be found; entry_of: of each question its
+    entry, -1 where it is gone, with room for more."""
 
     encoder: str
     snapshot: VectorIndex
@@ -48,7 +50,7 @@ class Live:
     base: int = 0
     next: int = 0
     gone: set[int] = field(default_factory=set)
-    owner: dict[int, int] = field(default_factory=dict)  # question -> entry
+    entry_of: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     text: dict[int, str] = field(default_factory=dict)
     questions: dict[int, list[int]] = field(default_factory=dict)  # entry -> questions
     same: dict[str, list[int]] = field(default_factory=dict)  # plain text -> questions that read so, ascending
@@ -60,7 +62,7 @@ class Live:
         return cls(encoder, exact(dimension), exact(dimension), KeywordIndex(keyword), store)
 
     def __len__(self) -> int:
-        return len(self.owner)
+        return len(self.text)
 
     @property
     def pending(self) -> int:
@@ -96,13 +98,14 @@ class Live:
             self.keyword.add(texts, ids)
 
     def _know(self, id: int, entry: int, one: str) -> None:
-        self.owner[id], self.text[id] = entry, one
+        self.entry_of = with_room(self.entry_of, id, 1)
+        self.entry_of[id], self.text[id] = entry, one
         self.questions.setdefault(entry, []).append(id)
         self.same.setdefault(plain([one])[0], []).append(id)
 
     def _forget(self, id: int) -> None:
         form = plain([self.text.pop(id)])[0]
-        del self.owner[id]
+        self.entry_of[id] = -1
         self.same[form].remove(id)
         if not self.same[form]:
             del self.same[form]
@@ -148,16 +151,11 @@ class Live:
     def join(self, queries: Sequence[str], found: Mapping[str, Ranking], method: Method, k: int,
              temperature: float = 0.0) -> Found:
         """Return what search does of questions that were found."""
-        sources = {}
-        for name, ranking in found.items():
-            known = np.unique(ranking.ids[ranking.ids >= 0])
-            owners = np.array([self.owner[id] for id in known.tolist()], np.int64)
-            places = np.where(ranking.ids >= 0, np.searchsorted(known, ranking.ids), -1)
-            own = rank_entries(Ranking(places, ranking.scores), owners, temperature if name == "dense" else 0.0)
-            own.questions = known[own.questions] if len(known) else own.questions  # of places that are filled
-            sources[name] = own
+        owners = self.entry_of[: self.next]
+        sources = {name: rank_entries(ranking, owners, temperature if name == "dense" else 0.0)
+                   for name, ranking in found.items()}
         exact = np.array([self._exact(query, form) for query, form in zip(queries, plain(list(queries)))], np.int64)
-        entries = np.array([self.owner[id] if id >= 0 else -1 for id in exact.tolist()], np.int64)
+        entries = np.array([owners[id] if id >= 0 else -1 for id in exact.tolist()], np.int64)
         weights = {"dense": (1.0, 0.0), "keyword": (0.0, 1.0)}.get(method.name, method.fusion.weights)
         if "dense" not in found:
             weights = weights[1:]
@@ -177,12 +175,12 @@ class Live:
         if len(newer):
             delta.add(self.delta.vectors_of(newer), newer)
         self.snapshot, self.delta, self.base = snapshot, delta, frozen.number
-        self.gone = {id for id in frozen.ids.tolist() if id not in self.owner}
+        self.gone = {id for id in frozen.ids.tolist() if id not in self.text}
 
     def freeze(self) -> Frozen:
         """Return this moment. Its vectors may be fetched by another thread: what they lie in does not change."""
-        ids = np.array(sorted(self.owner), np.int64)
-        owners = np.array([self.owner[id] for id in ids.tolist()], np.int64)
+        ids = np.array(sorted(self.text), np.int64)
+        owners = self.entry_of[ids]
         snapshot, own = self.snapshot, self.delta.ids
         delta = self.delta.vectors_of(own) if len(own) else np.empty([0, snapshot.dimension], np.float32)
 

@@ -134,10 +134,13 @@ class Service:
         return 1000 * (time.perf_counter() - began)
 
     async def rebuild(self) -> None:
-        """Write a snapshot of the live generation beside the searches."""
-        generation, before = self.generation, self.generation.rebuilds
-        await generation.rebuild()
-        self.rebuilds += generation.rebuilds - before
+        """Write a snapshot of the live generation beside the searches, another where too much came meanwhile."""
+        generation, more = self.generation, True
+        while more:
+            before = generation.rebuilds
+            await generation.rebuild()
+            self.rebuilds += generation.rebuilds - before
+            more = generation.rebuilds > before and generation.index.pending > self.shared.bound
 
     async def replace(self, generation: Generation, then: Callable[[], None]) -> None:
         """Make another generation live: what is being answered ends with the old one. then: done before the next."""

@@ -29,7 +29,7 @@ ALONE = IndexSettings(threads=1)  # of a build: the searches beside it have the 
 def write(frozen: Frozen, directory: str, encoder: str, settings: IndexSettings | None = None) -> str:
     """Write a snapshot of a moment below a directory; return its path. Older ones but KEPT are removed."""
     vectors, settings = frozen.vectors(), _apart(settings or ALONE, encoder, frozen.store)
-    index = engine(choose(settings, len(vectors))).build(vectors, settings, frozen.ids)
+    index = engine(choose(settings, len(vectors), anew=True)).build(vectors, settings, frozen.ids)
     path = os.path.join(directory, f"{frozen.number:016d}")
     with atomic_directory(path, "snapshot") as partial:
         index.save(partial)
@@ -119,8 +119,10 @@ def _open(path: str, empty: Live, settings: IndexSettings | None) -> Live:
         texts = json.load(file)
     live.number = live.base = meta["number"]
     live.next = meta["next"]
+    live.entry_of = np.full(live.next, -1)
+    live.entry_of[ids] = owners
     for id, entry, one, form in zip(ids.tolist(), owners.tolist(), texts, plain(texts)):
-        live.owner[id], live.text[id] = entry, one
+        live.text[id] = one
         live.questions.setdefault(entry, []).append(id)
         live.same.setdefault(form, []).append(id)
     live.keyword = keyword

@@ -22,6 +22,8 @@ EXACT_UP_TO = 20_000
 # Of an index that is thrown away afterwards, a build pays only beyond this many queries in batches, of any corpus:
 # about 370,000 where it has a million texts or ten (computed, the same page).
 EXACT_UP_TO_QUERIES = 150_000
+# Texts up to which an index that is built anew as texts come and go is int8: as fast as a graph, and built in seconds.
+INT8_UP_TO = 200_000
 MOST = 2**63 - 2  # the largest id: one more is still an int64
 
 
@@ -255,13 +257,15 @@ def engine(kind: str) -> type[VectorIndex]:
     return getattr(importlib.import_module(module), name)
 
 
-def choose(settings: IndexSettings, texts: int, queries: int | None = None) -> str:
-    """Return the name of the engine for so many texts; queries: see build_index."""
+def choose(settings: IndexSettings, texts: int, queries: int | None = None, anew: bool = False) -> str:
+    """Return the name of the engine for so many texts; queries: see build_index; anew: it is built again and again."""
     if settings.kind != "auto":
         return settings.kind
     few = texts <= EXACT_UP_TO or queries is not None and queries <= EXACT_UP_TO_QUERIES
     wanted = any((settings.m, settings.ef, settings.ef_construction))  # who gives a graph's flags wants a graph
-    return "exact" if few and not wanted else "hnsw"
+    if few and not wanted:
+        return "exact"
+    return "int8" if anew and texts <= INT8_UP_TO and not wanted else "hnsw"
 
 
 def build_index(vectors: np.ndarray, settings: IndexSettings, queries: int | None = None,
