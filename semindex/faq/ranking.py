@@ -25,7 +25,7 @@ def rank_entries(found: Ranking, owners: np.ndarray, temperature: float = 0.0) -
     rows, columns = np.nonzero(found.ids >= 0)
     questions, scores = found.ids[rows, columns], found.scores[rows, columns].astype(np.float64)
     entries = owners[questions]
-    span = int(owners.max(initial=0)) + 1
+    span = int(entries.max(initial=0)) + 1
     # the first of equal keys is the best: a query's questions stand in order
     keys, first, place = np.unique(rows * span + entries, return_index=True, return_inverse=True)
     best = scores[first]

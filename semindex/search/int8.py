@@ -3,7 +3,6 @@
 import os
 from abc import abstractmethod
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from semindex.encode.vector_file import save_vectors
 from semindex.errors import UserError
 from semindex.search.index import IndexSettings, VectorIndex, load_ids
 from semindex.search.labelled import IDS, Labelled
-from semindex.search.rows import BLOCK, Rows, in_memory, let_go, load_rows, with_room
+from semindex.search.rows import BLOCK, Rows, in_memory, let_go, load_rows, with_room, workers
 from semindex.search.selection import best_of, columns_for, nearest
 
 VECTORS, SCALE, CODES = "vectors.npy", "scale.npy", "codes.npy"
@@ -213,6 +212,7 @@ class ExactInt8(Int8Index):
         gone = np.flatnonzero(self._id_of < 0)
         scaled = queries * self.scale
         threads = self.settings.threads or runtime.threads()
+        pool = workers(threads)
 
         def hide(part: slice, out: np.ndarray) -> None:
             own = gone[np.searchsorted(gone, part.start) : np.searchsorted(gone, part.stop)]
@@ -241,12 +241,10 @@ class ExactInt8(Int8Index):
 
         if len(queries) > FEW:
             buffer = np.empty([min(len(labels), columns_for(len(queries))), self.dimension], np.float32)
-            with ThreadPoolExecutor(threads) as pool:
-                return nearest(scaled, labels, min(count, len(labels)), by_floats)[0]
+            return nearest(scaled, labels, min(count, len(labels)), by_floats)[0]
         largest = np.abs(scaled).max(axis=1, keepdims=True)
         coded = np.rint(scaled / np.where(largest > 0, largest / 127, 1)).astype(np.int8)
-        with ThreadPoolExecutor(threads) as pool:
-            return nearest(coded, labels, min(count, len(labels)), by_codes)[0]
+        return nearest(coded, labels, min(count, len(labels)), by_codes)[0]
 
     def _save_codes(self, directory: str) -> list[str]:
         np.save(os.path.join(directory, CODES), self.codes[: len(self._id_of)])

@@ -1,5 +1,6 @@
 """float32 vectors that may lie in a file: read where they are, and let go of once they were read."""
 
+import functools
 import mmap
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,15 @@ from semindex.errors import UserError
 BLOCK = 65_536  # vectors read at once
 LOOKS = 64  # places of a file that are looked at for whether it is in memory
 CACHED = 2048  # vectors read at once where they are multiplied next: they stay in the cache
+
+
+@functools.cache
+def workers(threads: int) -> ThreadPoolExecutor:
+    """Return so many threads for work of a moment, which wait for more: starting them takes as long as a search."""
+    return ThreadPoolExecutor(threads, "search")
+
+
+os.register_at_fork(after_in_child=workers.cache_clear)  # a fork has none of them
 
 
 def is_mapped(array: np.ndarray) -> bool:
@@ -117,8 +127,7 @@ class Rows:
         if len(places) <= step:
             share(0)
         else:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(share, range(0, len(places), step)))
+            list(workers(threads).map(share, range(0, len(places), step)))
         let_go(self.lent)
         return found
 
