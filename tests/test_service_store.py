@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 
 import pytest
 from service_parts import service_of
@@ -10,6 +11,7 @@ from small_encoder import run
 
 from deploy.service import snapshots
 from deploy.service.compute import FullError
+from deploy.service.generation import PART
 from deploy.service.store import ConflictError, Store, UnknownError
 from semindex.faq.confidence import Confidence
 from semindex.faq.entries import Entry
@@ -111,6 +113,38 @@ def test_what_comes_during_a_rebuild_is_bounded_too(tmp_path, monkeypatch):
         await asyncio.to_thread(service.stop, 5)
 
     asyncio.run(serve())
+
+
+def test_a_start_that_is_cut_short_keeps_what_it_encoded(tmp_path):
+    """The encoder waits at the last question for a snapshot of those before; the next start encodes what is not in it."""
+    (tmp_path / "data").mkdir()
+    store = Store(str(tmp_path / "data" / "entries.sqlite"))
+    store.add([Entry(f"e{n}", "x") for n in range(2 * PART)] + [Entry("z" * 60, "x")])
+    store.close()
+    rows, cut = [], threading.Event()
+
+    def encoding(ids):
+        rows.append(len(ids))
+        until = time.monotonic() + 30
+        while ids.shape[1] == 60 and not cut.is_set() and time.monotonic() < until:
+            if snapshots.names(service.generation.directory):
+                cut.set()
+                raise FullError(1)
+            time.sleep(0.01)
+        return run(ids)
+
+    async def begin():
+        await service.start()
+        await asyncio.to_thread(service.stop, 5)
+
+    service = service_of(tmp_path, encoding, bound=10)
+    with pytest.raises(FullError):
+        asyncio.run(begin())
+    service.stop(5)
+    first, rows[:] = sum(rows), []
+    service = service_of(tmp_path, encoding, bound=10)
+    asyncio.run(begin())
+    assert first > 2 * PART and sum(rows) < PART + 20  # the last part, and what warms the encoder up
 
 
 def test_a_store_that_was_replaced_or_put_back_is_what_is_searched(tmp_path):

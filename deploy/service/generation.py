@@ -109,13 +109,14 @@ class Generation:
         return np.stack([value for value in found if value is not None]) if found else \
             np.empty([0, encoder.dimension], np.float32)
 
-    async def catch_up(self) -> int:
-        """Make searchable what changed in the store since; return how many changes."""
+    async def catch_up(self, then: Callable[[], None] = lambda: None) -> int:
+        """Make searchable what changed in the store since; return how many changes. then: done after each part."""
         changes = await asyncio.to_thread(self.shared.store.since, self.index.number)
         for part in lives.batches(changes, PART):
             vectors = await self._encode([text for change in part if change.entry for text in change.entry.questions])
             work = functools.partial(self.index.apply, part, vectors)
             await (asyncio.to_thread(work) if self.later else self.shared.compute.call(work))
+            then()
         return len(changes)
 
     async def _encode(self, texts: list[str]) -> np.ndarray:

@@ -73,9 +73,7 @@ class Service:
         if first and self.owner and not self.store.last():
             await asyncio.to_thread(self.store.add, first)
         await self.generation.renew()
-        await self.generation.catch_up()
-        if self.generation.index.pending > self.shared.bound:
-            await self.generation.rebuild()
+        await self.generation.catch_up(self._bound)  # what was encoded is kept, should the start be cut short
         for text in WARM:
             await self.search([text])
         if self.generation.confidence is None:
@@ -128,10 +126,13 @@ class Service:
         began = time.perf_counter()
         async with self._applying:
             generation = self.generation
-            await generation.catch_up()
-        if generation.index.pending > self.shared.bound and not generation.rebuilding:
-            self.keep(self.rebuild())
+            await generation.catch_up(self._bound)
         return 1000 * (time.perf_counter() - began)
+
+    def _bound(self) -> None:
+        """Begin a rebuild where too much came since the snapshot."""
+        if self.generation.index.pending > self.shared.bound and not self.generation.rebuilding:
+            self.keep(self.rebuild())
 
     async def rebuild(self) -> None:
         """Write a snapshot of the live generation beside the searches, another where too much came meanwhile."""
