@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from deploy.service import live as lives
 from deploy.service import snapshots
 from deploy.service.cache import Cache
 from deploy.service.compute import Compute, FullError
-from deploy.service.snapshots import ALONE
 from deploy.service.store import Store
 from semindex.encode.text_encoder import TextEncoder
 from semindex.faq.answering import TEMPERATURE
@@ -46,7 +45,7 @@ class Model:
 class Shared:
     """What generations have in common. snapshots: their directory; bound: pending questions before a rebuild; keyword:
     settings of keyword search; owner: whether this process writes store and snapshots; index: how snapshots are built
-    and searched."""
+    and searched; threads: of a build, the searches beside it have the others."""
 
     store: Store
     compute: Compute
@@ -55,7 +54,8 @@ class Shared:
     bound: int = 2000
     keyword: KeywordSettings | None = None
     owner: bool = True
-    index: IndexSettings = field(default_factory=lambda: ALONE)
+    index: IndexSettings = field(default_factory=IndexSettings)
+    threads: int = 1
 
 
 class Generation:
@@ -154,8 +154,8 @@ class Generation:
         call = asyncio.to_thread if self.later else self.shared.compute.call
         try:
             frozen = await call(lambda: self.index.freeze())
-            path = await beside(lambda: snapshots.write(frozen, self.directory, self.model.fingerprint,
-                                                         self.shared.index))
+            settings = replace(self.shared.index, threads=self.shared.threads)
+            path = await beside(lambda: snapshots.write(frozen, self.directory, self.model.fingerprint, settings))
             snapshot = await beside(lambda: snapshots.open_snapshot(path, self.shared.index))
             await call(lambda: self.index.adopt(snapshot, frozen))
             self.rebuilds += 1

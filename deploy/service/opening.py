@@ -13,7 +13,6 @@ from deploy.service.forwarding import Writer
 from deploy.service.generation import Model
 from deploy.service.guard import Limits
 from deploy.service.serving import Service
-from deploy.service.snapshots import ALONE
 from deploy.service.workers import Worker
 from semindex import runtime
 from semindex.encode.exported import Predictor, exported_fingerprint
@@ -66,9 +65,9 @@ def _live(args: argparse.Namespace, model: Model, calibration: Calibration | Non
 
 
 def index_settings(args: argparse.Namespace) -> IndexSettings:
-    """Return how snapshots are built and searched: by one thread, where no flag says otherwise."""
+    """Return how snapshots are searched: by as many threads as encode, where no flag says otherwise."""
     found = IndexSettings.from_flags(args)
-    return replace(found, threads=found.threads or ALONE.threads)
+    return replace(found, threads=found.threads or args.cpu_threads)
 
 
 def build(args: argparse.Namespace, worker: Worker | None) -> tuple[Service, Any]:
@@ -89,7 +88,7 @@ def build(args: argparse.Namespace, worker: Worker | None) -> tuple[Service, Any
     dev: tuple[list[str], list[str]] = read_labelled(args.dev_file, False) if args.dev_file else ([], [])
     service = Service(args.data_dir, model, calibration, args.rebuild_after, Cache(args.cache_size, args.cache_seconds),
                       args.max_waiting, args.timeout, faq.keyword.settings if faq else None,
-                      worker is None or worker.number == 0, index_settings(args))
+                      worker is None or worker.number == 0, index_settings(args), args.hnsw_threads or 1)
     service.log_texts = args.log_texts
     if args.watch_models and not args.dev_file:
         raise UserError("--watch_models takes a new encoder live by itself; name a --dev_file, which tells whether it "

@@ -14,7 +14,6 @@ from deploy.service.cache import Cache
 from deploy.service.compute import Compute
 from deploy.service.gathering import Gathering
 from deploy.service.generation import Generation, Model, Shared
-from deploy.service.snapshots import ALONE
 from deploy.service.store import Change, Store
 from semindex.faq.answering import SUGGESTIONS
 from semindex.faq.entries import Entry
@@ -29,16 +28,17 @@ WARM = ("预热", "warm up " * 8, "预热" * 30)  # short and long: what runs fi
 
 class Service:
     """Everything behind the endpoints. bound: pending questions before a rebuild; owner: whether this process writes,
-    of several that serve one directory; most, seconds: texts that may wait, and how long; index: see Shared."""
+    of several that serve one directory; most, seconds: texts that may wait, how long; index, threads: see Shared."""
 
     def __init__(self, directory: str, model: Model, calibration: Calibration | None = None, bound: int = 2000,
                  cache: Cache | None = None, most: int = 4096, seconds: float = 10.0,
                  keyword: KeywordSettings | None = None, owner: bool = True,
-                 index: IndexSettings = ALONE) -> None:
+                 index: IndexSettings | None = None, threads: int = 1) -> None:
         self.directory, self.owner = directory, owner
         cache = Cache(10_000, 3600) if cache is None else cache  # an empty one is false
         self.shared = Shared(Store(os.path.join(directory, "entries.sqlite")), Compute(most, seconds), cache,
-                             os.path.join(directory, "snapshots"), bound, keyword, owner, index)
+                             os.path.join(directory, "snapshots"), bound, keyword, owner, index or IndexSettings(),
+                             threads)
         self.generation = Generation(model, self.shared, calibration)
         self.ready = False
         self.rebuilds = 0

@@ -23,12 +23,11 @@ from semindex.text.same_text import plain
 META, FORMAT, KEPT = "snapshot.json", 1, 2
 FIELDS = {"format": whole(1, 2**31), "number": whole(0, 2**62), "encoder": text(), "store": text(), "kind": text(),
           "dimension": whole(1, 65_536), "count": whole(0, 2**40), "next": whole(0, 2**62)}
-ALONE = IndexSettings(threads=1)  # of a build: the searches beside it have the other threads
 
 
 def write(frozen: Frozen, directory: str, encoder: str, settings: IndexSettings | None = None) -> str:
     """Write a snapshot of a moment below a directory; return its path. Older ones but KEPT are removed."""
-    vectors, settings = frozen.vectors(), _apart(settings or ALONE, encoder, frozen.store)
+    vectors, settings = frozen.vectors(), _apart(settings or IndexSettings(threads=1), encoder, frozen.store)
     index = engine(choose(settings, len(vectors), anew=True)).build(vectors, settings, frozen.ids)
     path = os.path.join(directory, f"{frozen.number:016d}")
     with atomic_directory(path, "snapshot") as partial:

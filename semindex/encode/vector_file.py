@@ -6,7 +6,8 @@ import json
 import os
 import time
 import uuid
-from typing import IO
+from collections.abc import Iterable
+from typing import IO, Any
 
 import numpy as np
 
@@ -18,17 +19,25 @@ from semindex.locks import shared_path
 FLUSH_SECONDS = 10  # what a kill may cost
 
 
-def _write_head(out: IO[bytes], rows: int, dimension: int) -> None:
-    about = {"descr": "<f4", "fortran_order": False, "shape": (rows, dimension)}
+def _write_head(out: IO[bytes], rows: int, dimension: int, dtype: Any = np.float32) -> None:
+    about = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": (rows, dimension)}
     np.lib.format.write_array_header_1_0(out, about)  # type: ignore[no-untyped-call]
 
 
-def save_vectors(path: str, vectors: np.ndarray, rows: np.ndarray) -> None:
-    """Write vectors[rows] as a .npy file, a block at a time; a pipe will do, which np.save wants to seek in."""
+def write_blocks(path: str, rows: int, dimension: int, blocks: Iterable[np.ndarray]) -> None:
+    """Write the rows of some arrays of one dtype as a .npy file [rows, dimension]; a pipe will do, in which np.save
+    wants to seek."""
     with atomic_file(path, "wb") as out:
-        _write_head(out, len(rows), vectors.shape[1])
-        for start in range(0, len(rows), 65_536):
-            out.write(np.asarray(vectors[rows[start : start + 65_536]], np.float32).tobytes())
+        for number, block in enumerate(blocks):
+            if not number:
+                _write_head(out, rows, dimension, block.dtype)
+            out.write(block.tobytes())
+
+
+def save_vectors(path: str, vectors: np.ndarray, rows: np.ndarray) -> None:
+    """Write vectors[rows] as a .npy file of float32, a block at a time."""
+    write_blocks(path, len(rows), vectors.shape[1], (np.asarray(vectors[rows[start : start + 65_536]], np.float32)
+                                                     for start in range(0, max(1, len(rows)), 65_536)))
 
 
 class VectorFile:

@@ -8,16 +8,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from semindex import runtime
-from semindex.encode.vector_file import save_vectors
+from semindex.encode.vector_file import save_vectors, write_blocks
 from semindex.errors import UserError
 from semindex.search.index import IndexSettings, VectorIndex, load_ids
 from semindex.search.labelled import IDS, Labelled
-from semindex.search.rows import BLOCK, Rows, in_memory, let_go, load_rows, with_room, workers
-from semindex.search.selection import best_of, columns_for, nearest
+from semindex.search.rows import BLOCK, Rows, in_memory, let_go, load_rows, workers
+from semindex.search.selection import best_of, nearest
 
 VECTORS, SCALE, CODES = "vectors.npy", "scale.npy", "codes.npy"
 SAMPLE, SAMPLES = 4096, 64  # vectors read together, and how many such parts the ranges are taken from
-FEW = 64  # queries up to which 8 bits are multiplied as they are; more pay for making floats of the vectors first
+PACK = 4096  # codes that a thread multiplies at once
+PLAIN = 1 << 28  # bytes of codes up to which their file is read besides
+MANY = 64  # queries up to which the 8-bit product is faster than that of float32 vectors in memory
 
 
 class Int8Index(Labelled):
@@ -185,17 +187,22 @@ class ExactInt8(Int8Index):
     each_dimension = True
 
     def _clear(self) -> None:
-        self.codes = np.empty([0, self.dimension], np.int8)
+        # Codes in numkong's own order, which takes longer to make than a search; of the last block plain, too; and the
+        # first ones in their file, where there is one: a query alone is multiplied faster with those.
+        self.packed: list[Any] = []
+        self.last = self.plain = np.empty([0, self.dimension], np.int8)
 
     def _append(self, codes: np.ndarray, start: int) -> None:
-        if not start:  # of a build: room for all labels at once, not twice as much
-            self.codes = np.empty([len(self._id_of), self.dimension], np.int8)
-        self.codes = with_room(self.codes, start, len(codes))
-        self.codes[start : start + len(codes)] = codes
+        import numkong
+
+        codes = np.concatenate([self.last, codes])
+        del self.packed[start // PACK :]
+        self.packed += [numkong.dots_pack(codes[place : place + PACK]) for place in range(0, len(codes), PACK)]
+        self.last = codes[len(codes) // PACK * PACK :].copy()
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         lent = self._rows.lent
-        if len(queries) <= FEW or not self._all_lent() or not in_memory(lent):
+        if len(queries) <= MANY or not self._all_lent() or not in_memory(lent):
             return super()._search(queries, k)
 
         def product(block: np.ndarray, part: slice, out: np.ndarray) -> None:
@@ -210,48 +217,52 @@ class ExactInt8(Int8Index):
 
         labels = np.arange(len(self._id_of))
         gone = np.flatnonzero(self._id_of < 0)
-        scaled = queries * self.scale
         threads = self.settings.threads or runtime.threads()
-        pool = workers(threads)
 
-        def hide(part: slice, out: np.ndarray) -> None:
-            own = gone[np.searchsorted(gone, part.start) : np.searchsorted(gone, part.stop)]
-            out[:, own - part.start] = -np.inf
+        def product(block: np.ndarray, part: slice, out: np.ndarray) -> None:
+            def alone(ends: tuple[int, int]) -> None:
+                own = self.plain[slice(*ends)]
+                out[:, ends[0] - part.start : ends[1] - part.start] = numkong.cdist(block, own, "dot")
 
-        def by_floats(block: np.ndarray, part: slice, out: np.ndarray) -> None:
-            floats, codes = buffer[: part.stop - part.start], self.codes[part]
-            step = -(-len(codes) // threads)
-            # Into memory that is there: new memory costs ten times the conversion.
-            list(pool.map(np.copyto, *([rows[start : start + step] for start in range(0, len(codes), step)]
-                                       for rows in (floats, codes))))
-            np.matmul(block, floats.T, out=out)
-            hide(part, out)
+            def share(own: tuple[slice, range]) -> None:
+                rows, places = own
+                for place in places:
+                    scores = numkong.dots_packed(block[rows], self.packed[place // PACK])
+                    out[rows, place - part.start : place - part.start + PACK] = scores
 
-        def by_codes(block: np.ndarray, part: slice, out: np.ndarray) -> None:
-            def share(start: int) -> None:
-                own = self.codes[start : min(start + step, part.stop)]
-                # numkong multiplies pairs of vectors, or, copied into its own order, all with all
-                scores = numkong.cdist(block, own, "dot", out_dtype="float32") if len(block) < 5 else \
-                    numkong.dots_packed(block, numkong.dots_pack(own))
-                out[:, start - part.start : start - part.start + len(own)] = scores
+            plain = min(len(self.plain) // PACK * PACK, part.stop) if len(block) == 1 else 0
+            if plain > part.start:
+                ends = np.linspace(part.start, plain, threads + 1).astype(int).tolist()
+                list(workers(threads).map(alone, zip(ends, ends[1:])))
+            places = range(max(part.start, plain), part.stop, PACK)
+            if len(places) >= threads:
+                shares = [(slice(None), places[len(places) * n // threads : len(places) * (n + 1) // threads])
+                          for n in range(threads)]
+            else:
+                shares = [(slice(len(block) * n // threads, len(block) * (n + 1) // threads), places)
+                          for n in range(threads)]
+            list(workers(threads).map(share, shares))
+            hidden = gone[np.searchsorted(gone, part.start) : np.searchsorted(gone, part.stop)]
+            out[:, hidden - part.start] = -np.inf
 
-            step = max(-(-(part.stop - part.start) // threads), 1024)
-            list(pool.map(share, range(part.start, part.stop, step)))
-            hide(part, out)
-
-        if len(queries) > FEW:
-            buffer = np.empty([min(len(labels), columns_for(len(queries))), self.dimension], np.float32)
-            return nearest(scaled, labels, min(count, len(labels)), by_floats)[0]
+        scaled = queries * self.scale
         largest = np.abs(scaled).max(axis=1, keepdims=True)
         coded = np.rint(scaled / np.where(largest > 0, largest / 127, 1)).astype(np.int8)
-        return nearest(coded, labels, min(count, len(labels)), by_codes)[0]
+        return nearest(coded, labels, min(count, len(labels)), product, PACK)[0]
 
     def _save_codes(self, directory: str) -> list[str]:
-        np.save(os.path.join(directory, CODES), self.codes[: len(self._id_of)])
+        labels = len(self._id_of)
+        blocks = self._blocks(BLOCK, range(max(1, -(-labels // BLOCK))))
+        write_blocks(os.path.join(directory, CODES), labels, self.dimension, (self.coded(rows) for _, rows in blocks))
         return [CODES]
 
     def _load_codes(self, directory: str, labels: int) -> None:
         path = os.path.join(directory, CODES)
-        self.codes = np.load(path, allow_pickle=False)
-        if self.codes.shape != (labels, self.dimension) or self.codes.dtype != np.int8:
-            raise UserError(f"{path}: holds {self.codes.dtype} {list(self.codes.shape)}, index.json says otherwise")
+        codes = np.load(path, mmap_mode="r", allow_pickle=False)
+        if codes.shape != (labels, self.dimension) or codes.dtype != np.int8:
+            raise UserError(f"{path}: holds {codes.dtype} {list(codes.shape)}, index.json says otherwise")
+        for start in range(0, labels, BLOCK):
+            self._append(np.asarray(codes[start : start + BLOCK]), start)
+            let_go(codes)
+        if codes.nbytes <= PLAIN:
+            self.plain = codes

@@ -93,20 +93,16 @@ class Best:
                                         np.concatenate([self.ids, ids], 1), self.k)
 
 
-def columns_for(queries: int) -> int:
-    """Return how many vectors are multiplied at once with so many queries."""
-    return CELLS // min(queries, ROWS)
-
-
 def nearest(queries: np.ndarray, ids: np.ndarray, k: int,
-            product: Callable[[np.ndarray, slice, np.ndarray], object]) -> tuple[np.ndarray, np.ndarray]:
+            product: Callable[[np.ndarray, slice, np.ndarray], object],
+            multiple: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return (ids int64, scores float32) of the k best for each query, [queries, k], best first, equal ones by id.
 
     ids: int64 [n], n at least k, of what is searched. product(queries, part, out) writes the scores of some queries
-    with a part of it into out, float32 [queries, part].
+    with a part of it into out, float32 [queries, part]; a part begins at a multiple of `multiple`.
     """
     found, best = np.empty([len(queries), k], np.int64), np.empty([len(queries), k], np.float32)
-    columns = columns_for(len(queries))
+    columns = -(-CELLS // min(len(queries), ROWS) // multiple) * multiple
     cells = np.empty(min(len(queries), ROWS) * min(columns, len(ids)), np.float32)
     for row in range(0, len(queries), ROWS):
         block = queries[row : row + ROWS]
