@@ -9,6 +9,7 @@ from conftest import succeed
 
 from semindex.errors import UserError
 from semindex.search import int8 as int8_module
+from semindex.search import rows as rows_module
 from semindex.search.directory import TextIndex, reusable_index
 from semindex.search.exact import ExactIndex
 from semindex.search.index import IndexSettings, engine, recall_of_index
@@ -76,7 +77,8 @@ def test_the_float32_vectors_stay_in_their_file(kind, tmp_path):
     assert loaded.exact().rows is loaded._rows.lent  # to be compared with exact search costs no memory either
 
 
-def test_pages_that_were_let_go_of_are_read_again(tmp_path):
+def test_pages_that_were_let_go_of_are_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows_module, "SMALL", 0)
     np.save(tmp_path / "vectors.npy", uneven(2000))
     mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
     before = np.array(mapped)

@@ -14,7 +14,7 @@ from small_encoder import WIDTH, encoder, run
 
 from deploy.service.app import create
 from deploy.service.cache import Cache
-from deploy.service.compute import OLDEST, Compute, FullError
+from deploy.service.compute import HELD, OLDEST, Compute, FullError
 
 
 def test_texts_of_many_requests_share_batches_and_get_their_own_vectors():
@@ -39,6 +39,26 @@ def test_texts_of_many_requests_share_batches_and_get_their_own_vectors():
     texts = ["a", *(letter * n for letter in "bcdefgh" for n in (2, 9))]
     np.testing.assert_allclose(np.concatenate(vectors), np.concatenate([encoder()([text]) for text in texts]), atol=1e-6)
     assert 4 < len(shapes) < 10 and all(rows * longest <= 64 for rows, longest in shapes)
+    compute.stop(5)
+
+
+def test_a_patient_job_waits_for_a_few_batches_and_no_longer():
+    """Batches of one text each, all waiting: a job goes before the next of them, a patient one behind HELD more."""
+    gate, done, compute = threading.Event(), [], Compute()
+    own = encoder(lambda ids: (gate.wait(10), done.append("batch"), run(ids))[2], batch_size=1)
+
+    async def ask():
+        texts = [asyncio.create_task(compute.encode([letter], own)) for letter in "abcdefgh"]
+        await asyncio.sleep(0.05)  # all of them wait
+        jobs = [asyncio.create_task(compute.call(lambda: done.append("patient"), patient=True)),
+                asyncio.create_task(compute.call(lambda: done.append("job")))]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(*texts, *jobs)
+        await compute.call(lambda: done.append("idle"), patient=True)  # nothing else is there: at once
+
+    asyncio.run(ask())
+    assert done == ["batch", "job", *["batch"] * (HELD - 1), "patient", *["batch"] * (8 - HELD), "idle"]
     compute.stop(5)
 
 

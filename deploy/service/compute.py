@@ -21,6 +21,8 @@ from semindex.text.ragged import Ragged, by_length
 OLDEST = 128  # texts among which a batch is chosen: of all that wait, one of an unusual length would wait twice as long
 PARTS = 4  # batches that what waits is cut into, at least, unless they would be small
 EVERY = 4  # batches, of which one may be of a generation that is being built
+HELD = 3  # batches of texts that a job of many may be put off by, while more of its kind join it
+Job = tuple[Callable[[], Any], Any, asyncio.AbstractEventLoop]
 
 
 class FullError(Exception):
@@ -61,7 +63,8 @@ class Compute:
     def __init__(self, most: int = 4096, seconds: float = 10.0) -> None:
         self.most, self.seconds = most, seconds
         self.numbers = Numbers()
-        self._jobs: collections.deque[tuple[Callable[[], Any], Any, Any]] = collections.deque()
+        self._jobs, self._patient = collections.deque[Job](), collections.deque[Job]()
+        self._held = 0  # batches since the first patient job came
         self._texts: collections.deque[Texts] = collections.deque()
         self._later: collections.deque[Texts] = collections.deque()
         self._waiting, self._stopped = 0, False
@@ -102,14 +105,17 @@ class Compute:
             self._wake.notify()
         return await work.future
 
-    async def call(self, job: Callable[[], Any]) -> Any:
-        """Return what a function gives in the thread; such jobs go before texts that wait."""
+    async def call(self, job: Callable[[], Any], patient: bool = False) -> Any:
+        """Return what a function gives in the thread; such jobs go before texts that wait.
+
+        patient: while texts wait, after HELD batches of them: what it does for many costs less than for each.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         with self._wake:
             if self._stopped:
                 raise FullError(1.0)
-            self._jobs.append((job, future, loop))
+            (self._patient if patient else self._jobs).append((job, future, loop))
             self._wake.notify()
         return await future
 
@@ -124,17 +130,26 @@ class Compute:
         turn = 0
         while True:
             with self._wake:
-                while not (self._jobs or self._texts or self._later or self._stopped):
+                while not (self._jobs or self._patient or self._texts or self._later or self._stopped):
                     self._wake.wait()
-                if self._stopped and not self._jobs and not self._texts:
+                if self._stopped and not (self._jobs or self._patient or self._texts):
                     return
-                jobs, self._jobs = self._jobs, collections.deque()
                 arrived, self._texts = self._texts, collections.deque()
+                jobs = self._due(bool(arrived))
                 turn += 1
                 if self._later and (not arrived or turn % EVERY == 0):
                     arrived.append(self._later.popleft())
             _do(jobs)
             self._encode(list(arrived))
+
+    def _due(self, more: bool) -> Iterable[Job]:
+        """Return the jobs to do now. more: whether texts wait. With the lock held."""
+        jobs, self._jobs = self._jobs, collections.deque()
+        if self._patient and (not more or self._held >= HELD):
+            jobs += self._patient
+            self._patient.clear()
+            self._held = 0
+        return jobs
 
     def _take(self, wanted: list[Texts]) -> list[tuple[Texts, int]]:
         """Return the rows of those whose clients are still there, tokenised; what cannot be tokenised fails alone."""
@@ -181,8 +196,9 @@ class Compute:
             for tell in answers:  # who is answered waits no more
                 tell()
             with self._wake:
-                jobs, self._jobs = self._jobs, collections.deque()
                 more, self._texts = self._texts, collections.deque()
+                self._held += bool(self._patient)
+                jobs = self._due(bool(waiting or more))
                 if self._later and self.numbers.batches % EVERY == 0:
                     more.append(self._later.popleft())
             _do(jobs)
@@ -218,7 +234,7 @@ class Compute:
         return answers
 
 
-def _do(jobs: Iterable[tuple[Callable[[], Any], Any, asyncio.AbstractEventLoop]]) -> None:
+def _do(jobs: Iterable[Job]) -> None:
     for job, future, loop in jobs:
         try:
             _done(loop, future, job())

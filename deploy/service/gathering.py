@@ -16,36 +16,57 @@ class Gathering:
         self._waiting: dict[Hashable, list[tuple[Any, asyncio.Future[Any]]]] = {}
         self._turn = threading.Lock()
 
-    async def __call__(self, key: Hashable, item: Any, work: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
-        """Return what `work` gives for an item. work: from items of this key to a result each."""
+    async def __call__(self, key: Hashable, item: Any, work: Callable[[Sequence[Any]], Sequence[Any]],
+                       after: Callable[[Any, Any], Any]) -> Any:
+        """Return what `after` makes of an item and of what `work` gives for it.
+
+        work: from items of this key to a result each; after: of each result, in another thread, all in one go.
+        """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         with self._turn:
             rows = self._waiting.setdefault(key, [])
             rows.append((item, future))
             first = len(rows) == 1
         if first:
-            await self._run(key, work)
+            await self._run(key, work, after)
         return await future
 
-    async def _run(self, key: Hashable, work: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
+    async def _run(self, key: Hashable, work: Callable[[Sequence[Any]], Sequence[Any]],
+                   after: Callable[[Any, Any], Any]) -> None:
         try:
-            taken, results = await asyncio.shield(asyncio.ensure_future(self._call(key, work)))
+            taken, results = await asyncio.shield(asyncio.ensure_future(self._call(key, work, after)))
         except Exception as error:  # it stops
             with self._turn:
                 taken = self._waiting.pop(key, [])
             results = [error] * len(taken)
             _tell(taken, results)
 
-    async def _call(self, key: Hashable, work: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
+    async def _call(self, key: Hashable, work: Callable[[Sequence[Any]], Sequence[Any]],
+                    after: Callable[[Any, Any], Any]) -> Any:
         def take() -> Any:
             with self._turn:
                 taken = self._waiting.pop(key)
             taken = [row for row in taken if not row[1].cancelled()]  # whose client left
             return taken, _done(work, [item for item, _ in taken])
 
-        found = await self.compute.call(take)
-        _tell(*found)
-        return found
+        taken, results = await self.compute.call(take, patient=True)
+        try:
+            results = await asyncio.to_thread(_finished, after, [item for item, _ in taken], results)
+        except RuntimeError as error:  # it stops: no thread begins any more
+            results = [error] * len(taken)
+        _tell(taken, results)
+        return taken, results
+
+
+def _finished(after: Callable[[Any, Any], Any], items: Sequence[Any], results: Sequence[Any]) -> list[Any]:
+    """Return what `after` makes of each; one that fails fails for itself."""
+    found = []
+    for item, result in zip(items, results):
+        try:
+            found.append(result if isinstance(result, Exception) else after(item, result))
+        except Exception as error:
+            found.append(error)
+    return found
 
 
 def _done(work: Callable[[Sequence[Any]], Sequence[Any]], items: Sequence[Any]) -> Sequence[Any]:

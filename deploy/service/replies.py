@@ -16,11 +16,12 @@ from semindex.search.methods import Method
 @dataclass
 class Hits:
     """What a search found. sure: probability that the first entry is right, NaN where nobody knows; texts: the question
-    that each hit was found by, of (query, place)."""
+    that each hit was found by, of (query, place); entries: of all hits, read with the first reply."""
 
     found: Found
     sure: np.ndarray
     texts: dict[tuple[int, int], str]
+    entries: dict[int, Any] | None = None
 
 
 def search(live: Live, queries: Sequence[str], vectors: np.ndarray | None, method: Method, k: int, temperature: float,
@@ -38,9 +39,10 @@ def search(live: Live, queries: Sequence[str], vectors: np.ndarray | None, metho
 def replies(hits: Hits, queries: Sequence[str], store: Store, confidence: Confidence | None,
             start: int = 0) -> list[dict[str, Any]]:
     """Return a reply to each query. start: the row of the first one among what was searched together."""
-    ids = hits.found.fused.ids[start : start + len(queries)]
-    entries = store.several(np.unique(ids[ids >= 0]).tolist())
-    return [_reply(hits, row, query, entries, confidence) for row, query in enumerate(queries, start)]
+    if hits.entries is None:
+        ids = hits.found.fused.ids
+        hits.entries = store.several(np.unique(ids[ids >= 0]).tolist())
+    return [_reply(hits, row, query, hits.entries, confidence) for row, query in enumerate(queries, start)]
 
 
 def _reply(hits: Hits, row: int, query: str, entries: dict[int, Any], confidence: Confidence | None) -> dict[str, Any]:

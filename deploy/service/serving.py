@@ -185,19 +185,22 @@ class Service:
         vectors = None if lone else await live.vectors(queries, "query")
         encoded = time.perf_counter()
 
-        def together(asked: Sequence[tuple[Sequence[str], np.ndarray | None]]) -> list[tuple[replies.Hits, int]]:
+        def together(asked: Sequence[tuple[Sequence[str], np.ndarray | None]]) -> list[tuple[replies.Hits, int, float]]:
             every = [query for some, _ in asked for query in some]
             known = [rows for _, rows in asked if rows is not None]
             hits = replies.search(live.index, every, np.concatenate(known) if known else None, chosen, k,
                                   live.temperature, confidence)
             starts = np.cumsum([0, *(len(some) for some, _ in asked)]).tolist()
-            return [(hits, start) for start in starts[:-1]]
+            searched = time.perf_counter()
+            return [(hits, start, searched) for start in starts[:-1]]
+
+        def answers(item: Any, found: tuple[replies.Hits, int, float]) -> tuple[list[dict[str, Any]], float, float]:
+            hits, start, searched = found
+            rows = replies.replies(hits, item[0], self.store, confidence, start)
+            return rows, searched, time.perf_counter()
 
         key = (id(live), chosen, k, confidence is None)
-        hits, start = await self._gathering(key, (queries, vectors), together)
-        searched = time.perf_counter()
-        rows = await asyncio.to_thread(replies.replies, hits, queries, self.store, confidence, start)
-        done = time.perf_counter()
+        rows, searched, done = await self._gathering(key, (queries, vectors), together, answers)
         times = {"encode": encoded - began, "search": searched - encoded, "answer": done - searched}
         if self.log_texts:
             for row in rows:

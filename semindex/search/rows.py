@@ -10,6 +10,7 @@ import numpy as np
 from semindex.errors import UserError
 
 BLOCK = 65_536  # vectors read at once
+SMALL = 1 << 28  # bytes of a file whose pages may stay with the process
 LOOKS = 64  # places of a file that are looked at for whether it is in memory
 CACHED = 2048  # vectors read at once where they are multiplied next: they stay in the cache
 
@@ -52,13 +53,13 @@ def in_memory(array: np.ndarray) -> bool:
 
 
 def let_go(array: np.ndarray) -> None:
-    """Take the pages of a memory-mapped array out of this process's memory; they stay in the system's file cache.
+    """Take the pages of a large memory-mapped array out of this process's memory; they stay in the system's file cache.
 
     Pages that were read count as memory of the process until the system wants them back: a pass over a file of 10 GB
     would look as 10 GB, and where memory is limited a process can be ended for it.
     """
     pages = getattr(array, "_mmap", None)
-    if pages is not None and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+    if pages is not None and len(pages) > SMALL and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
 
 
