@@ -12,12 +12,13 @@ from semindex.encode.vector_file import save_vectors, write_blocks
 from semindex.errors import UserError
 from semindex.search.index import IndexSettings, VectorIndex, load_ids
 from semindex.search.labelled import IDS, Labelled
-from semindex.search.rows import BLOCK, SMALL, Rows, in_memory, let_go, load_rows, workers
+from semindex.search.rows import BLOCK, Rows, in_memory, let_go, load_rows, workers
 from semindex.search.selection import best_of, nearest
 
 VECTORS, SCALE, CODES = "vectors.npy", "scale.npy", "codes.npy"
 SAMPLE, SAMPLES = 4096, 64  # vectors read together, and how many such parts the ranges are taken from
 PACK = 4096  # codes that a thread multiplies at once
+PLAIN = 1 << 26  # bytes of codes up to which their file is read besides
 MANY = 64  # queries up to which the 8-bit product is faster than that of float32 vectors in memory
 
 
@@ -263,5 +264,5 @@ class ExactInt8(Int8Index):
         for start in range(0, labels, BLOCK):
             self._append(np.asarray(codes[start : start + BLOCK]), start)
             let_go(codes)
-        if codes.nbytes <= SMALL:
+        if codes.nbytes <= PLAIN:
             self.plain = codes
