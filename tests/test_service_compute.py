@@ -44,12 +44,13 @@ def test_texts_of_many_requests_share_batches_and_get_their_own_vectors():
 
 def test_a_patient_job_waits_for_a_few_batches_and_no_longer():
     """Batches of one text each, all waiting: a job goes before the next of them, a patient one behind HELD more."""
-    gate, done, compute = threading.Event(), [], Compute()
-    own = encoder(lambda ids: (gate.wait(10), done.append("batch"), run(ids))[2], batch_size=1)
+    begun, gate, done, compute = threading.Event(), threading.Event(), [], Compute()
+    own = encoder(lambda ids: (begun.set(), gate.wait(10), done.append("batch"), run(ids))[3], batch_size=1)
 
     async def ask():
         texts = [asyncio.create_task(compute.encode([letter], own)) for letter in "abcdefgh"]
-        await asyncio.sleep(0.05)  # all of them wait
+        while not begun.is_set():  # the thread has one, all others wait
+            await asyncio.sleep(0.001)
         jobs = [asyncio.create_task(compute.call(lambda: done.append("patient"), patient=True)),
                 asyncio.create_task(compute.call(lambda: done.append("job")))]
         await asyncio.sleep(0.05)
