@@ -60,9 +60,21 @@ def test_what_was_calibrated_on_little_is_calibrated_anew(kind):
 
 
 def test_codes_are_a_quarter_of_the_vectors():
-    index = engine("int8").build(uneven(10_000, width=256))
+    count = 4 * int8_module.PACK  # of a last block that is not full the codes are kept twice
+    index = engine("int8").build(uneven(count, width=256))
     kept = sum(block.nbytes for block in index.packed) + index.last.nbytes
-    assert 10_000 * 256 < kept < 1.3 * 10_000 * 256  # the last block is kept twice, so that more can be added to it
+    assert count * 256 <= kept < 1.3 * count * 256
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8, 64])
+@pytest.mark.parametrize("rows", [1, 3, 100])
+@pytest.mark.parametrize("places", [0, 1, 5, 40])
+def test_threads_share_every_product_once(rows, places, threads):
+    blocks = range(4096, 4096 * (places + 1), 4096)
+    shares = int8_module._shares(rows, blocks, threads)
+    done = sorted((row, place) for own, some in shares for row in range(rows)[own] for place in some)
+    assert done == [(row, place) for row in range(rows) for place in blocks]
+    assert len(shares) <= threads and 2 * len(shares) >= min(threads, rows * places) and all(some for _, some in shares)
 
 
 @EVERY
@@ -170,7 +182,7 @@ def test_an_index_directory_is_used_again_and_a_damaged_one_is_not(kind, tmp_pat
 
 
 def test_few_and_many_queries_find_the_same(monkeypatch):
-    """Codes, floats made of them and the vectors themselves choose the same, but at the margin of the candidates."""
+    """Codes and the vectors themselves choose the same, but at the margin of the candidates."""
     index, asked = engine("int8").build(uneven(5000)), uneven(40, seed=1)
     few, _ = index.search(asked, 50)
     monkeypatch.setattr(int8_module, "MANY", 0)

@@ -179,6 +179,15 @@ class Int8Index(Labelled):
         return index
 
 
+def _shares(rows: int, places: range, threads: int) -> list[tuple[slice, range]]:
+    """Return parts of rows times places, one for each thread as far as there are so many: of places first."""
+    across = min(len(places), threads)
+    down = min(rows, threads // max(across, 1))
+    count = len(places)
+    return [(slice(rows * n // down, rows * (n + 1) // down), places[count * m // across : count * (m + 1) // across])
+            for m in range(across) for n in range(down)]
+
+
 class ExactInt8(Int8Index):
     """The 8-bit product with every vector."""
 
@@ -235,13 +244,7 @@ class ExactInt8(Int8Index):
                 ends = np.linspace(part.start, plain, threads + 1).astype(int).tolist()
                 list(workers(threads).map(alone, zip(ends, ends[1:])))
             places = range(max(part.start, plain), part.stop, PACK)
-            if len(places) >= threads:
-                shares = [(slice(None), places[len(places) * n // threads : len(places) * (n + 1) // threads])
-                          for n in range(threads)]
-            else:
-                shares = [(slice(len(block) * n // threads, len(block) * (n + 1) // threads), places)
-                          for n in range(threads)]
-            list(workers(threads).map(share, shares))
+            list(workers(threads).map(share, _shares(len(block), places, threads)))
             hidden = gone[np.searchsorted(gone, part.start) : np.searchsorted(gone, part.stop)]
             out[:, hidden - part.start] = -np.inf
 
