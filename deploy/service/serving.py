@@ -74,6 +74,7 @@ class Service:
             await asyncio.to_thread(self.store.add, first)
         await self.generation.renew()
         await self.generation.catch_up(self._bound)  # what was encoded is kept, should the start be cut short
+        await asyncio.gather(*self._tasks)  # a rebuild would slow the first requests down
         for text in WARM:
             await self.search([text])
         if self.generation.confidence is None:
