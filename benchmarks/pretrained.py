@@ -4,8 +4,9 @@
     python benchmarks/pretrained.py --data DIR --seeds 1000 --only BM25 "as it comes" BatchNeg
 
 DIR holds train.csv, test.csv and corpus.csv, and may hold train_unsupervised.csv. The encoder is imported once, with
-the vocabulary of these texts. Mined negatives come from the encoder as it comes. Runs whose result is there are not
-repeated. Then each method's Recall@10 beside BatchNeg's, seed by seed, by a paired randomisation test over the queries.
+the vocabulary of these texts, unless OUT/encoder is there (of fewer layers, for instance). Mined negatives come from
+the encoder as it comes. Runs whose result is there are not repeated. Then each method's Recall@10 beside BatchNeg's,
+seed by seed, by a paired randomisation test over the queries.
 """
 
 import argparse
@@ -54,7 +55,7 @@ def run(data: str, out: str, method: str, seed: int, args: argparse.Namespace) -
     """Train, recall and evaluate one method with one seed."""
     script, own = METHODS[method.removesuffix(" + guide")]
     name, start = file_name(method, seed), start_of(data, out, args)
-    guide = ["--guide_model", start] if method.endswith("guide") else []  # the encoder as it comes
+    guide = ["--guide_model", args.guide or start] if method.endswith("guide") else []
     result = f"{out}/{name}.json"
     if not os.path.isfile(result):
         checkpoint, texts = start, f"{data}/train.csv"
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--engine", default="onnx")
     parser.add_argument("--keep_index", action="store_true", help="of each run, for hybrid.py and other metrics")
+    parser.add_argument("--guide", metavar="DIR", help="encoder that guides [the encoder as it comes]")
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="these methods [all]")
     parser.add_argument("--passages", dest="one_kind", action="store_false",
                         help="the second texts are passages, with a prompt of their own [questions on both sides]")
