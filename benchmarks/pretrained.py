@@ -73,7 +73,8 @@ def run(data: str, out: str, method: str, seed: int, args: argparse.Namespace) -
         call("recall.py", "--device", "cpu", "--params_path", checkpoint, "--corpus_file", f"{data}/corpus.csv",
              "--similar_text_pair", f"{data}/test.csv", "--recall_num", "50", "--recall_result_dir", out,
              "--recall_result_file", f"{name}.recall", "--engine", args.engine,
-             *(["--index_dir", f"{out}/{name}.index"] if args.keep_index else []), threads=args.threads)
+             "--index_type", args.index_type, *(["--index_dir", f"{out}/{name}.index"] if args.keep_index else []),
+             threads=args.threads)
         with open(result, "w") as file:
             json.dump(measured(data, out, f"{name}.recall"), file)
         print(f"{method}, seed {seed}: done", file=sys.stderr, flush=True)
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--engine", default="onnx")
+    parser.add_argument("--index_type", default="auto")
     parser.add_argument("--keep_index", action="store_true", help="of each run, for hybrid.py and other metrics")
     parser.add_argument("--guide", metavar="DIR", help="encoder that guides [the encoder as it comes]")
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="these methods [all]")
