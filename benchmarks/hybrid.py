@@ -45,7 +45,7 @@ def measure(data: str, out: str, checkpoint: str, number: int, args: argparse.Na
     """Return the lines of one checkpoint."""
     corpus = ["--corpus_file", f"{data}/corpus.csv"]
     encoder = ["--device", "cpu", "--params_path", checkpoint, "--engine", args.engine, "--index_dir",
-               f"{out}/index{number}"]
+               f"{out}/index{number}", "--index_type", args.index_type]
     choice = f"{out}/choice{number}.json"
     told = call("calibrate.py", *corpus, *encoder, "--similar_text_pair", f"{data}/dev.csv", "--output_file", choice,
                 threads=args.threads)
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--params_path", nargs="+", required=True)
     parser.add_argument("--out", default=os.path.join(ROOT, "output", "hybrid"))
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--index_type", default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
