@@ -145,7 +145,7 @@ def test_a_faq_is_asked_in_every_way(place):
     assert piped.returncode in (0, 2)
     succeed(*asking, "--questions_file", "questions.tsv", "--output_file", "replies.jsonl", "--top", "5", cwd=place)
     replies = [json.loads(line) for line in (place / "replies.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert len(replies) == 3 * len(SUBJECTS) + 2 and all(len(reply["hits"]) == 5 for reply in replies)
+    assert len(replies) == 3 * len(SUBJECTS) + 2 and all(len(reply["hits"]) <= 5 for reply in replies)
     succeed("export_model.py", "--params_path", "run/latest", "--output_path", "export", cwd=place)
     assert "is another encoder than the FAQ was built with" in fail(*asking, "--model_dir", "export", same, cwd=place)
     succeed("build_faq.py", "--device", "cpu", "--faq_file", "faq.tsv", "--model_dir", "export", "--output_dir", "served", cwd=place)

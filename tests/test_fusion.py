@@ -41,7 +41,19 @@ def test_equal_scores_are_each_the_best_and_nothing_found_adds_nothing():
     for kind in KINDS:
         found = fuse([ranking([(1, 0.5), (3, 0.5)]), ranking([])], Fusion(kind), 5)
         assert found.ids.tolist() == [[1, 3]]
-    assert fuse([ranking([]), ranking([])], Fusion(), 5).ids.shape == (1, 0)
+    assert fuse([ranking([]), ranking([])], Fusion(), 5).ids.tolist() == [[-1]]
+
+
+@pytest.mark.parametrize("kind", ["rrf", "minmax", "zscore"])
+def test_a_source_of_weight_0_brings_no_text_in_but_explains(kind):
+    dense = Ranking(np.array([[7, 3, 9], [5, 3, 4]]), np.array([[0.9, 0.8, 0.1], [0.5, 0.4, 0.3]]))
+    words = Ranking(np.array([[3, 8], [-1, -1]]), np.array([[4.0, 1.0], [0.0, 0.0]]))
+    found = fuse([dense, words], Fusion(kind, 60, (0.0, 1.0)), 3)
+    assert found.ids.tolist() == [[3, 8], [-1, -1]]
+    assert found.ranks[0].tolist() == [[2, 1], [0, 2]]
+    kept = fuse([dense, words], Fusion(kind, 60, (0.0, 1.0)), 3, np.array([-1, 4]))
+    assert kept.ids.tolist() == [[3, 8], [4, -1]]  # what reads as the query does is never lost
+    assert fuse([dense, words], Fusion(kind, 60, (1.0, 0.0)), 3).ids.tolist() == dense.ids.tolist()
 
 
 def test_what_is_no_fusion_is_refused():
@@ -72,7 +84,8 @@ def test_an_exact_match_is_never_lost(one, two, fusion, k, exact):
         if match >= 0:
             assert found.ids[row, 0] == match
         there = found.ids[row][found.ids[row] >= 0].tolist()
-        every = {*one.ids[row].tolist(), *two.ids[row].tolist(), match} - {-1}
+        every = {text for source, weight in zip((one, two), fusion.weights) if weight for text in source.ids[row].tolist()}
+        every = (every | {match}) - {-1}
         assert len(set(there)) == len(there) == min(k, len(every))
         for place, text in enumerate(there):
             for source, (own, rank) in enumerate(zip((one, two), found.ranks[row, place])):

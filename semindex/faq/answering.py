@@ -61,6 +61,8 @@ class Answerer:
             sure = self.confidence(features(found.fused, found.sources))
             states = self.confidence.states(sure)
             states = ["answer" if same >= 0 else state for state, same in zip(states, found.exact.tolist())]
+        nothing = (found.fused.ids < 0).all(axis=1).tolist()  # keywords may find none, however sure that looks
+        states = ["none" if none else state for state, none in zip(states, nothing)]
         rows = zip(questions, states, sure.tolist())
         return [Reply(question, state, None if self.confidence is None else value, self._hits(found, row))
                 for row, (question, state, value) in enumerate(rows)]

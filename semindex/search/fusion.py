@@ -79,6 +79,8 @@ def contributions(ranking: Ranking, fusion: Fusion, weight: float) -> np.ndarray
 def fuse(rankings: Sequence[Ranking], fusion: Fusion, k: int, exact: np.ndarray | None = None) -> Fused:
     """Return the k best texts of each query over all sources, equal ones by id.
 
+    A source of weight 0 brings no text in; it explains those that others found.
+
     exact: the text that reads as the query does, int64 [queries], -1 for none: it stands first, whatever its rank is.
     Raises ValueError where there are more or fewer weights than rankings.
     """
@@ -94,6 +96,9 @@ def fuse(rankings: Sequence[Ranking], fusion: Fusion, k: int, exact: np.ndarray 
     keys, place = np.unique(rows * len(names) + numbers.reshape(-1), return_inverse=True)
     owner, texts = keys // max(len(names), 1), names[keys % max(len(names), 1)]
     place = place.reshape(-1)
+    counts = np.array([True] + [weight > 0 for ranking, weight in zip(rankings, fusion.weights)
+                                for _ in range(ranking.ids.shape[1])])
+    wanted = np.bincount(place, counts[columns], len(texts)) > 0
     totals = np.bincount(place, weights=added[rows, columns], minlength=len(texts))
     ranks = np.zeros([len(texts), sources], np.int32)
     parts = np.full([len(texts), sources], np.nan, np.float32)
@@ -110,9 +115,10 @@ def fuse(rankings: Sequence[Ranking], fusion: Fusion, k: int, exact: np.ndarray 
         np.maximum.at(best, owner, totals)
         totals = np.where(first, best[owner], totals)
     order = np.lexsort((texts, ~first, -totals, owner))
-    sizes = np.bincount(owner, minlength=queries)
-    depth = min(k, int(sizes.max(initial=0)))
-    position = np.arange(len(texts)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # of the ordered texts, in their row
+    order = order[wanted[order]]
+    sizes = np.bincount(owner[wanted], minlength=queries)
+    depth = min(k, max(1, int(sizes.max(initial=0))))  # a column of -1 where nothing was found
+    position = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # of the ordered texts, in their row
     kept = order[position < depth]
     at = owner[kept], position[position < depth]
     result = Fused(np.full([queries, depth], -1, np.int64), np.zeros([queries, depth]),

@@ -37,7 +37,8 @@ class Method:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the sources, in the order of the fusion's weights; one of weight 0 is asked too, to explain."""
+        """Names of the sources, in the order of the fusion's weights; one of weight 0 is asked too, to explain,
+        and brings no text in."""
         return SOURCES if self.name == "hybrid" else (self.name,)
 
     def depth_for(self, k: int) -> int:
