@@ -2,7 +2,7 @@
 # The loop closed: thumbs of a running service to a better encoder in it. Exports the thumbs, trains on them, exports
 # the encoder, has the service compare it on its dev questions; it goes live unless it is worse.
 #   URL=http://127.0.0.1:8000   the service, begun with --dev_file (scripts/serve_demo.sh does)
-#   OUT=output/serve_demo       runs/N are the checkpoints, models/N the exports, the newest is trained on; data/train.csv
+#   OUT=output/serve_demo       runs/N are the checkpoints, models/N the exports, the live one is trained on; data/train.csv
 #   STEPS=60                    training steps
 #   FEWEST=20                   thumbs up that are worth a training
 #   SEMINDEX_WRITE_KEY          the service's key of who writes
@@ -20,10 +20,13 @@ run() {
     "$@"
 }
 
-last=$(ls "$OUT/runs" | sort -n | tail -1)
-next=$((last + 1))
-before=$OUT/runs/$last
-[ ! -d "$before/latest" ] || before=$before/latest
+# From the generation that is live: what was refused, or never ended, is no start.
+live=$("$PYTHON" deploy/service/manage.py generations --url "$URL" |
+    "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["current"]["model"])')
+before=$OUT/runs/$live/latest
+[ -d "$before" ] || before=$OUT/runs/0
+[ -d "$before" ] || { echo "error: $OUT/runs/$live: no checkpoint of the live generation $live; is OUT right?" >&2; exit 2; }
+next=$(($(ls "$OUT/runs" "$OUT/models" | grep -E '^[0-9]+$' | sort -n | tail -1) + 1))
 mkdir -p "$OUT/feedback"
 run "$PYTHON" deploy/service/manage.py feedback --url "$URL" --output_file "$OUT/feedback/$next.labelled.csv"
 run "$PYTHON" deploy/service/manage.py feedback --url "$URL" --pairs --output_file "$OUT/feedback/$next.pairs.csv"

@@ -97,6 +97,20 @@ def test_of_a_crowd_that_comes_at_once_those_alone_come_in_who_will_be_answered_
     assert inside == 0
 
 
+def test_a_fault_is_answered_and_counted_as_one():
+    async def application(scope, receive, send):
+        raise ZeroDivisionError
+
+    async def fail():
+        answers = []
+        nothing = SimpleNamespace(compute=None, shared=SimpleNamespace(cache=None))
+        guard = Guard(application, Limits(), lambda: True, Metrics(nothing))
+        await ask(guard, answers)
+        return answers, guard.metrics.requests.labels("other", "POST", 500)._value.get()
+
+    assert asyncio.run(fail()) == ([500], 1)
+
+
 def test_who_sends_slowly_takes_nobodys_place():
     async def slow():
         guard, done = guarded(Clock())

@@ -86,13 +86,51 @@ def test_entries_come_change_and_go(server):
     ("GET", "/search", None, 405), ("XYZZY", "/search", None, 400), ("PATCH", "/search", {}, 405), ("GET", "/entries/0", None, 404), ("GET", "/entries/x", None, 404),
     ("GET", "/entries/99999999999999999999", None, 404), ("DELETE", "/entries/12345", None, 404), ("GET", "/entries?after=-1", None, 422),
     ("GET", "/../../etc/passwd", None, 404), ("POST", "/entries", {"question": "a"}, 422), ("POST", "/feedback", {"query": "a"}, 422),
-    ("GET", "/entries?like=%27%20OR%201%3D1--", None, 200),
+    ("GET", "/entries?like=%27%20OR%201%3D1--", None, 200), ("GET", "/entries/" + "9" * 5000, None, 404), ("GET", "/entries/", None, 404),
+    ("POST", "/v1/embeddings", b'{"input": "a", "model": "\\ud800"}', 422), ("POST", "/v1/embeddings", b'{"input": "a", "user": "\\ud800"}', 422),
+    ("POST", "/entries", {"question": "a\0b", "answer": "b"}, 422), ("GET", "/entries?like=%00", None, 422),
+    ("POST", "/entries/import", b"{", 422), ("POST", "/entries/import", {"entries": [{"question": "a"}]}, 422),
 ])
 def test_bad_requests_get_a_json_error(server, method, path, body, status):
     raw = body if isinstance(body, bytes) else None
     got, content, _ = server.ask(method, path, None if raw is not None else body, raw=raw)
     assert got == status, content
     assert status == 200 or (set(content) == {"error", "status"} and content["status"] == status)
+
+
+@pytest.mark.slow
+def test_errors_name_the_field_in_the_words_of_the_request(server):
+    assert server.ask("POST", "/search", {"query": ["a", ""]})[1]["error"].startswith("body.query")
+    for body in ({"query": ["a", ""]}, {"query": 3}):
+        assert "[" not in server.ask("POST", "/search", body)[1]["error"].partition(": ")[0]
+
+
+@pytest.mark.slow
+def test_what_is_exported_can_be_imported(server):
+    text = server.ask("GET", "/entries/export")[1]
+    lines = [json.loads(line) for line in text.splitlines()]
+    kind = {"Content-Type": "application/x-ndjson"}
+    assert server.ask("POST", "/entries/import", raw=text.encode(), headers=kind)[0] == 409  # they are all there
+    moved = "".join(json.dumps(line | {"question": f"另{line['question']}", "similar": [], "answer": "a\tb\nc"}) + "\n" for line in lines)
+    status, made, _ = server.ask("POST", "/entries/import", raw=moved.encode(), headers=kind)
+    assert status == 201 and len(made["ids"]) == len(lines)
+    assert server.ask("GET", f"/entries/{made['ids'][0]}")[1]["answer"] == "a\tb\nc"
+    for id in made["ids"]:
+        assert server.ask("DELETE", f"/entries/{id}")[0] == 200
+    assert server.ask("POST", "/entries/import", raw=b'{"question": "a", "answer": "b"}\n{', headers=kind)[0] == 422
+
+
+@pytest.mark.slow
+def test_other_sites_pages_can_neither_read_nor_write(server):
+    entry = {"question": "外来的", "answer": "x"}
+    for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example", "Origin": "http://evil.example"}):
+        for path, body in (("/entries", entry), ("/search", {"query": "a"}), ("/admin/rollback", None)):
+            status, content, _ = server.ask("POST", path, body, headers, raw=b"" if body is None else None)
+            assert status == 403 and "evil" in content["error"] or "null" in content["error"]
+    assert server.ask("POST", "/search", {"query": "a"}, {"Origin": server.address})[0] == 200  # its own page
+    assert server.ask("GET", "/entries?like=%E5%A4%96%E6%9D%A5%E7%9A%84")[1]["entries"] == []
+    for path in ("/", "/health", "/ready"):
+        assert server.ask("HEAD", path)[0] == 200
 
 
 @pytest.mark.slow
@@ -112,6 +150,13 @@ def test_a_variable_that_names_no_choice_is_refused(place):
     done = conftest.run("deploy/service/serve.py", "--model_dir", "export", "--data_dir", "unused", cwd=place,
                       env={"SEMINDEX_ENGINE": "onyx"})
     assert done.returncode == 2 and "SEMINDEX_ENGINE=onyx: expected one of auto, static, onnx, int8" in done.stderr
+    flags = ["deploy/service/serve.py", "--model_dir", "export", "--data_dir", "unused"]
+    done = conftest.run(*flags, cwd=place, env={"SEMINDEX_LOG_TEXTS": "maybe"})
+    assert done.returncode == 2 and "SEMINDEX_LOG_TEXTS=maybe: expected true or false" in done.stderr
+    for more, words in ((["--models_dir", "nowhere"], "--models_dir nowhere"), (["--read_key", "密"], "--read_key"),
+                        (["--host", "192.0.2.1"], "--host 192.0.2.1 --port")):
+        done = conftest.run(*flags, *more, cwd=place)
+        assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 @pytest.mark.slow
@@ -156,7 +201,7 @@ def test_keys_and_variables(place, tmp_path):
            "SEMINDEX_CACHE_SIZE": "0"}
     with running("--model_dir", place / "export", env=env) as server:
         for key, read, write in (("", 401, 401), ("x", 401, 401), ("r", 200, 401), ("w", 200, 201)):
-            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            headers = {"Authorization": f"bearer {key}"} if key else {}
             assert server.ask("POST", "/search", {"query": "a"}, headers)[0] == read
             assert server.ask("POST", "/entries", {"question": f"q{key}", "answer": "a"}, headers)[0] == write
         metrics = server.ask("GET", "/metrics", headers={"X-API-Key": "r"})[1]

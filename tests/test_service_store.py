@@ -9,10 +9,11 @@ import pytest
 from service_parts import service_of
 from small_encoder import run
 
-from deploy.service import snapshots
+from deploy.service import replies, snapshots
 from deploy.service.compute import FullError
 from deploy.service.generation import PART
-from deploy.service.store import ConflictError, Store, UnknownError
+from deploy.service.replies import LargeError
+from deploy.service.store import ConflictError, Store, UncertainError, UnknownError
 from semindex.faq.confidence import Confidence
 from semindex.faq.entries import Entry
 from semindex.search.methods import Calibration, Method
@@ -84,6 +85,50 @@ def test_a_write_is_refused_before_it_is_on_the_disk_or_not_at_all(tmp_path):
         await asyncio.to_thread(service.stop, 5)
 
     asyncio.run(ask())
+
+
+def test_a_slow_disk_holds_up_no_search_and_nobody_is_told_what_is_not_so(tmp_path):
+    async def serve():
+        service = service_of(tmp_path)
+        await service.start([Entry("甲", "x")])
+        other = sqlite3.connect(service.store.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # what another program does with the file
+        writes = [asyncio.create_task(service.write(lambda text=text: service.store.add([Entry(text, "y")]), 0.3)) for text in "乙丙"]
+        told = await asyncio.gather(*writes, return_exceptions=True)
+        assert [type(one) for one in told] == [UncertainError, asyncio.TimeoutError]  # its turn had come; it had not
+        assert (await service.search(["甲"]))["replies"][0]["hits"][0]["question"] == "甲"
+        other.execute("ROLLBACK")
+        while (await service.search(["乙"], method="keyword"))["replies"][0]["hits"][:1] == []:
+            await asyncio.sleep(0.01)  # bounded by the test's own timeout
+        assert [entry.question for _, entry in service.store.some()] == ["甲", "乙"]
+        await asyncio.to_thread(service.stop, 5)
+
+    asyncio.run(serve())
+
+
+def test_what_no_keyword_finds_is_no_hit_of_keywords(tmp_path):
+    async def serve():
+        service = service_of(tmp_path)
+        await service.start([Entry("甲乙", "x"), Entry("丙丁", "y")])
+        rows = (await service.search(["甲乙", "无关"], method="keyword"))["replies"]
+        assert [[hit["question"] for hit in row["hits"]] for row in rows] == [["甲乙"], []] and rows[1]["state"] == "none"
+        await asyncio.to_thread(service.stop, 5)
+
+    asyncio.run(serve())
+
+
+def test_an_answer_that_would_be_too_large_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(replies, "LARGEST", 100)
+
+    async def serve():
+        service = service_of(tmp_path)
+        await service.start([Entry("甲", "x" * 60)])
+        with pytest.raises(LargeError):
+            await service.search(["甲", "甲"])
+        assert len((await service.search(["甲"]))["replies"]) == 1
+        await asyncio.to_thread(service.stop, 5)
+
+    asyncio.run(serve())
 
 
 def test_what_comes_during_a_rebuild_is_bounded_too(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Several processes behind one port: one writes, each finds what was written; they are started again when they die."""
 
 import contextlib
+import http.client
 import json
 import re
 import signal
@@ -47,6 +48,15 @@ def ask(address, method, path, body=None):
         return json.loads(answer.read())
 
 
+def tricky(address, method, path, body, chunked=False):
+    """The status of a request whose path is sent as it is."""
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
+    data = json.dumps(body).encode()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who is refused may be cut off while it sends
+        connection.request(method, path, iter([data]) if chunked else data, {"Content-Type": "application/json"}, encode_chunked=chunked)
+    return connection.getresponse().status
+
+
 def ready(address):
     while True:  # bounded by the test's own timeout
         with contextlib.suppress(OSError):
@@ -78,6 +88,11 @@ def test_what_one_worker_is_told_every_worker_finds(exports, tmp_path):
         while any(ask(address, "GET", "/info")["change"] < made["change"] for address in own):
             time.sleep(0.01)
         assert [everywhere(f"第{number}个充电桩在哪") for number in range(12)] == [f"地下{number}层" for number in range(12)]
+        for method, path in (("POST", "/entries%3Fx=1"), ("POST", "/entries%23x"), ("POST", "/entries%00"),
+                             ("DELETE", f"/entries/x/%2e%2e/{ids[3]}"), ("DELETE", f"/entries/x/../{ids[3]}")):
+            assert tricky(own[1], method, path, {"question": "混进来的", "answer": "x"}) in (404, 405), path
+        assert tricky(own[1], "POST", "/entries", {"question": "混进来的", "answer": "x" * (5 << 20)}, chunked=True) == 413
+        assert everywhere("第3个充电桩在哪") == "地下3层"
         ask(own[1], "POST", "/admin/activate", {"model": "2", "force": True})
         while any(ask(address, "GET", "/info")["model"] != "2" for address in own):
             time.sleep(0.01)
@@ -131,7 +146,7 @@ def test_who_is_slow_or_says_too_much_is_let_go(exports, tmp_path):
                     found += more
                 return found
 
-        head = b"POST /search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        head = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         assert talk(b"POST /sea") == b""  # a head without an end
         assert talk(b"") == b""
         assert talk(head + b"Content-Length: 20\r\n\r\n", b'{"que').startswith(b"HTTP/1.1 408")

@@ -41,7 +41,10 @@ class Client:
         found = list[list[float]]()
         for start in range(0, len(texts), PART):
             part = list(texts[start : start + PART])
-            found += self.call("POST", "/encode", {"id": start, "texts": part, "is_tokenized": is_tokenized})["result"]
+            answer = self.call("POST", "/encode", {"id": start, "texts": part, "is_tokenized": is_tokenized})
+            if not isinstance(answer, dict) or not isinstance(answer.get("result"), list):
+                raise ServiceError(200, f"{self.url}/encode: does not answer as bert-as-service does")
+            found += answer["result"]
         return found
 
     def search(self, query: str | Sequence[str], top: int = 3, method: str | None = None) -> Any:
@@ -50,8 +53,10 @@ class Client:
         method: dense, keyword or hybrid; None for the one that was calibrated. Raises ServiceError.
         """
         body = {"query": query if isinstance(query, str) else list(query), "top": top}
-        replies = self.call("POST", "/search", body | ({"method": method} if method else {}))["replies"]
-        return replies[0] if isinstance(query, str) else replies
+        answer = self.call("POST", "/search", body | ({"method": method} if method else {}))
+        if not isinstance(answer, dict) or not isinstance(answer.get("replies"), list):
+            raise ServiceError(200, f"{self.url}/search: is no service of this project")
+        return answer["replies"][0] if isinstance(query, str) else answer["replies"]
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Return the JSON that the service answers; asked again after Retry-After where it has too much to do, or is

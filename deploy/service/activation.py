@@ -240,7 +240,12 @@ class Activation:
         self._seen |= set(self._exports())
         while True:
             await asyncio.sleep(seconds)
-            for place in await asyncio.to_thread(self._exports):
+            try:
+                found = await asyncio.to_thread(self._exports)
+            except OSError as error:  # it may come back
+                LOG.warning("%s: cannot be looked into (%s)", self.models_dir, error.strerror)
+                continue
+            for place in found:
                 if place not in self._seen and not self._busy:
                     self._seen.add(place)
                     with contextlib.suppress(RefusedError):

@@ -28,12 +28,6 @@ PAGE = {"Content-Security-Policy": "default-src 'none'; script-src 'self'; style
         "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
 
 
-def _tell(done: "asyncio.Task[None]") -> None:
-    """Log why the start failed; the process goes on, not ready, so that its log and /health can be read."""
-    if not done.cancelled() and done.exception():
-        LOG.error("start: %r", done.exception())
-
-
 def create(service: Service, first: Sequence[Entry] = (), limits: Limits | None = None, grace: float = 10.0,
            activation: Activation | None = None, watch: float = 0.0, writer: Writer | None = None) -> FastAPI:
     """Return the application.
@@ -47,7 +41,14 @@ def create(service: Service, first: Sequence[Entry] = (), limits: Limits | None 
     async def begin() -> None:
         if writer:
             await writer.ready()  # it has put the first entries there
-        await service.start(first)
+        pause = 1.0
+        while not service.ready:
+            try:
+                await service.start(first)
+            except Exception:  # a full disk, a Milvus that is away: /health and the log can be read meanwhile
+                LOG.exception("could not start; tried again in %g s", pause)
+                await asyncio.sleep(pause)
+                pause = min(30.0, 2 * pause)
         if writer and activation:
             await service.follow(activation.moved)
         elif activation and watch:
@@ -56,13 +57,12 @@ def create(service: Service, first: Sequence[Entry] = (), limits: Limits | None 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         task = asyncio.create_task(begin())
-        task.add_done_callback(_tell)
         yield
         task.cancel()
-        await asyncio.to_thread(service.stop, grace)
+        await asyncio.to_thread(service.stop, grace / 3)  # requests had the rest
 
     app = FastAPI(title="semindex", version="1", lifespan=lifespan, docs_url="/docs", redoc_url=None,
-                  responses=problems.RESPONSES)
+                  redirect_slashes=False, responses=problems.RESPONSES)
     metrics = Metrics(service)
     problems.install(app, limits.seconds)
 
@@ -81,11 +81,13 @@ def create(service: Service, first: Sequence[Entry] = (), limits: Limits | None 
     reads = Depends(_key_of([limits.read_key, limits.write_key] if limits.read_key else []))
     writes = Depends(_key_of([limits.write_key or limits.read_key]))
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Answer while the process lives."""
         return {"status": "ok"}
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready", responses={503: {"description": "It is starting."}})
     async def ready() -> Response:
         """200 once searches are answered, 503 before."""
@@ -107,6 +109,7 @@ def create(service: Service, first: Sequence[Entry] = (), limits: Limits | None 
                 "pending": live.index.pending, "rebuilding": live.rebuilding, "index": live.index.snapshot.kind,
                 "method": live.method.name, "calibrated": live.confidence is not None}
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         """The page for people."""
@@ -135,8 +138,10 @@ def _key_of(wanted: Sequence[str]) -> Callable[[Request], Any]:
     keys = [key.encode() for key in wanted if key]
 
     async def check(request: Request) -> None:
-        given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-        matches = [hmac.compare_digest(given.encode(), key) for key in keys]  # all of them, each in constant time
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = request.headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
+        sent = given.encode("latin-1")  # the bytes that came
+        matches = [hmac.compare_digest(sent, key) for key in keys]  # all of them, each in constant time
         if keys and not any(matches):
             raise HTTPException(401, "a key is missing or wrong: send it as X-API-Key or Authorization: Bearer",
                                 {"WWW-Authenticate": "Bearer"})

@@ -16,7 +16,8 @@ from semindex.faq.entries import Entry
 
 MOST_TEXTS, LONGEST = 1024, 8192  # of a request; characters of a text
 MOST_TOKENS, LONGEST_TOKEN = 512, 64  # of a text that comes as tokens; characters of one
-SAID = r"[^\s\x1c-\x1f\x85]"  # more than what split() takes for white space, in the words of a schema
+NO_NUL = r"^[^\x00]*$"  # behind which SQLite's LIKE reads nothing
+SAID = r"^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$"  # and more than what split() takes for white space
 
 
 def _said(text: str) -> str:
@@ -36,6 +37,7 @@ def _number(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_number)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST, strip_whitespace=True, pattern=SAID),
                  AfterValidator(_said)]
+Name = Annotated[str, StringConstraints(max_length=255, pattern=NO_NUL)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
 
 
@@ -67,7 +69,7 @@ class EntryBody(Body):
 
     question: Text
     answer: Annotated[str, StringConstraints(min_length=1, max_length=65_536, pattern=SAID), AfterValidator(_said)]
-    category: Annotated[str, StringConstraints(max_length=LONGEST)] = ""
+    category: Annotated[str, StringConstraints(max_length=LONGEST, pattern=NO_NUL)] = ""
     similar: Annotated[list[Text], Field(max_length=MOST_TEXTS)] = []
 
     def entry(self) -> Entry:
@@ -94,10 +96,10 @@ class Embeddings(BaseModel):
     """What OpenAI's clients send to /v1/embeddings; what it does not know is passed over, as there."""
 
     input: Text | Texts
-    model: str = ""
+    model: Name = ""
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[Whole, Field(ge=1, le=65_536)] | None = None
-    user: str | None = None
+    user: Name | None = None
     input_type: Literal["query", "passage"] = "query"  # which prompt an encoder that has two puts before a text
 
 

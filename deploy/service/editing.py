@@ -1,21 +1,34 @@
 """Endpoints of entries and feedback."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
+from pydantic import ValidationError
+from starlette.convertors import IntegerConvertor, register_url_convertor
 
 from deploy.service import store as stored
-from deploy.service.bodies import LONGEST, Entries, EntryBody, Feedback
+from deploy.service.bodies import LONGEST, NO_NUL, Entries, EntryBody, Feedback
 from deploy.service.serving import Service
 from deploy.service.store import UnknownError
 from semindex.faq.entries import Entry
 
 Change = Callable[[], Any]
+
+
+class Id(IntegerConvertor):
+    """A number that can be an entry's: Python reads none of thousands of digits."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_url_convertor("entry", Id())
 
 
 class JsonLines(PlainTextResponse):
@@ -30,6 +43,9 @@ class Table(PlainTextResponse):
     media_type = "text/tab-separated-values"
 
 
+IMPORT: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {
+    "schema": Entries.model_json_schema(ref_template="#/components/schemas/{model}")}}}}
+IMPORT["requestBody"]["content"]["application/json"]["schema"].pop("$defs")  # which POST /entries brings in
 LATER: dict[int | str, dict[str, Any]] = {
     202: {"description": "It is on the disk, and will be searchable once the index has taken it in."}}
 
@@ -50,7 +66,7 @@ def routes(service: Service, reader: Any, writer: Any, seconds: float) -> APIRou
     @app.get("/entries", dependencies=[reader])
     async def entries(after: Annotated[int, Query(ge=0, le=2**62)] = 0,
                       limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-                      like: Annotated[str, Query(max_length=LONGEST)] = "") -> dict[str, Any]:
+                      like: Annotated[str, Query(max_length=LONGEST, pattern=NO_NUL)] = "") -> dict[str, Any]:
         """Entries by id, behind `after`; like: those whose question or answer holds it."""
         rows = await asyncio.to_thread(service.store.some, after, limit, like)
         count = await asyncio.to_thread(service.store.count)
@@ -62,10 +78,12 @@ def routes(service: Service, reader: Any, writer: Any, seconds: float) -> APIRou
         changes, about = await written(answer, lambda: service.store.add([body.entry()]))
         return {"id": changes[0].id} | about
 
-    @app.post("/entries/import", dependencies=[writer], status_code=201, responses=LATER)
-    async def add_all(body: Entries, answer: Response) -> dict[str, Any]:
-        """Add entries, all or none."""
-        changes, about = await written(answer, lambda: service.store.add([one.entry() for one in body.entries]))
+    @app.post("/entries/import", dependencies=[writer], status_code=201, responses=LATER, openapi_extra=IMPORT)
+    async def add_all(request: Request, answer: Response) -> dict[str, Any]:
+        """Add entries, all or none: an object, or the lines of JSON that /entries/export gives."""
+        lines = request.headers.get("content-type", "").lower().startswith(JsonLines.media_type)
+        found = await asyncio.to_thread(_entries, await request.body(), lines)  # a large one takes a while to read
+        changes, about = await written(answer, lambda: service.store.add(found))
         return {"ids": [change.id for change in changes]} | about
 
     @app.get("/entries/export", dependencies=[reader], response_class=JsonLines)
@@ -74,18 +92,18 @@ def routes(service: Service, reader: Any, writer: Any, seconds: float) -> APIRou
         rows = await asyncio.to_thread(lambda: "".join(entry.as_json() for _, entry in service.store.some(limit=2**62)))
         return JsonLines(rows)
 
-    @app.get("/entries/{id:int}", dependencies=[reader])
+    @app.get("/entries/{id:entry}", dependencies=[reader])
     async def entry(id: int) -> dict[str, Any]:
         """One entry."""
         return _shown(id, await asyncio.to_thread(service.store.get, _id(id)))
 
-    @app.put("/entries/{id:int}", dependencies=[writer], responses=LATER)
+    @app.put("/entries/{id:entry}", dependencies=[writer], responses=LATER)
     async def change(id: int, body: EntryBody, answer: Response) -> dict[str, Any]:
         """Put an entry in the place of one."""
         _, about = await written(answer, lambda: service.store.change(_id(id), body.entry()))
         return {"id": id} | about
 
-    @app.delete("/entries/{id:int}", dependencies=[writer], responses=LATER)
+    @app.delete("/entries/{id:entry}", dependencies=[writer], responses=LATER)
     async def remove(id: int, answer: Response) -> dict[str, Any]:
         """Remove an entry."""
         _, about = await written(answer, lambda: service.store.remove(_id(id)))
@@ -94,7 +112,9 @@ def routes(service: Service, reader: Any, writer: Any, seconds: float) -> APIRou
     @app.post("/feedback", dependencies=[reader], status_code=201)
     async def feedback(body: Feedback) -> dict[str, Any]:
         """Keep a thumb."""
-        number = await asyncio.to_thread(service.store.add_feedback, time.time(), body.query, body.question, body.label)
+        at = time.time()
+        number = await service.on_disk(
+            lambda: service.store.add_feedback(at, body.query, body.question, body.label), seconds)
         return {"id": number}
 
     @app.get("/feedback/export", dependencies=[writer], response_class=Table)
@@ -105,6 +125,20 @@ def routes(service: Service, reader: Any, writer: Any, seconds: float) -> APIRou
         return Table(rows)
 
     return app
+
+
+def _entries(raw: bytes, lines: bool) -> list[Entry]:
+    """Read what /entries/import takes; RequestValidationError where it is wrong."""
+    try:
+        content = json.loads(raw) if not lines else {
+            "entries": [json.loads(line) for line in raw.decode("utf-8").split("\n") if line.strip()]}
+        return [one.entry() for one in Entries.model_validate(content).entries]
+    except ValidationError as error:
+        raise RequestValidationError(
+            [found | {"loc": ("body", *found["loc"])} for found in error.errors(include_url=False)]) from None
+    except (ValueError, RecursionError) as error:
+        text = str(error).splitlines()[0]
+        raise RequestValidationError([{"loc": ("body",), "msg": f"is no JSON ({text})", "type": "json"}]) from None
 
 
 def _id(number: int) -> int:

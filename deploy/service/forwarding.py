@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 import httpx
+from starlette.exceptions import HTTPException
 
 from deploy.service.guard import Receive, Scope, Send
-from deploy.service.problems import problem
+from deploy.service.problems import UNCERTAIN, problem
 from deploy.service.serving import Service
 
 WRITES = ("POST", "PUT", "DELETE")
@@ -48,19 +49,23 @@ class _Forwarding:
             await self.app(scope, receive, send)
             return
         body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-            if message["type"] == "http.disconnect":
-                return
-        headers = [(name, value) for name, value in scope["headers"] if name.decode().lower() not in (*DROPPED, "host")]
-        target = scope["path"] + ("?" + scope["query_string"].decode() if scope["query_string"] else "")
         try:
-            answer = await self.client.request(scope["method"], target, content=body, headers=headers,
-                                               timeout=2 * self.seconds)
+            while more:
+                message = await receive()
+                body, more = body + message.get("body", b""), message.get("more_body", False)
+                if message["type"] == "http.disconnect":
+                    return
+        except HTTPException as error:  # too large, or too slow
+            await problem(error.status_code, error.detail, **dict(error.headers or {}))(scope, receive, send)
+            return
+        headers = [(name, value) for name, value in scope["headers"] if name.decode().lower() not in (*DROPPED, "host")]
+        # As it came: a path that is decoded and written anew may name another entry.
+        target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        try:
+            answer = await self.client.request(scope["method"], "/", content=body, headers=headers,
+                                               timeout=2 * self.seconds, extensions={"target": target})
         except httpx.HTTPError as error:
-            lost = problem(503, f"the process that writes does not answer ({type(error).__name__}); it may have "
-                                "written: look before you try again", **{"Retry-After": "1"})
+            lost = problem(503, f"the process that writes does not answer ({type(error).__name__}); {UNCERTAIN}")
             await lost(scope, receive, send)
             return
         await self._reached(answer)

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from deploy.service.admission import Admission
 from deploy.service.metrics import Metrics
-from deploy.service.problems import problem, too_much
+from deploy.service.problems import broken, problem, too_much
 
 LOG = logging.getLogger("semindex.service")
 ALWAYS = ("/health", "/ready", "/metrics", "/info")
@@ -28,13 +28,14 @@ Send = Callable[[Message], Awaitable[None]]
 @dataclass
 class Limits:
     """What a request may cost. seconds: until it is answered; body: bytes; keys of readers and writers: '' for none;
-    origins: pages of other hosts that may ask."""
+    origins: pages of other hosts that may ask; hosts: names that this service is asked by, none for any."""
 
     seconds: float = 10.0
     body: int = 4 << 20
     read_key: str = ""
     write_key: str = ""
     origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
 
 class Guard:
@@ -71,6 +72,10 @@ class Guard:
                     await self.app(scope, self._receiving(receive, began, place.take), sending)
         except asyncio.TimeoutError:
             LOG.warning("a client did not read its answer in time")
+        except Exception as error:
+            answer = broken(error)
+            if not status:  # nothing was answered yet
+                await answer(scope, receive, sending)
         finally:
             self._told(scope, status, time.perf_counter() - began)
 
@@ -81,6 +86,8 @@ class Guard:
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self.limits.body:
             return problem(413, f"the body is larger than {self.limits.body} bytes", Connection="close")
+        if foreign := _foreign(scope, self.limits):
+            return problem(403, foreign)
         if not self.ready() and scope["path"] not in ALWAYS:
             return problem(503, "starting; see /ready", **{"Retry-After": "1"})
         if scope["path"] not in ALWAYS and (wait := self.admission.refuses()):
@@ -118,6 +125,27 @@ class Guard:
         if LOG.isEnabledFor(logging.INFO) and path not in ALWAYS:
             LOG.info("request", extra={"fields": {"method": method, "path": path, "status": status,
                                                   "milliseconds": round(1000 * seconds, 3)}})
+
+
+def _foreign(scope: Scope, limits: Limits) -> str:
+    """Return why a request is another site's, '' for none. Without keys any page that a browser of this machine shows
+    could write: from its own address (Origin), or from a name that it has made point here (Host)."""
+    if limits.read_key or limits.write_key:
+        return ""
+    headers = dict(scope["headers"])
+    host = _name(headers.get(b"host", b"").decode("latin-1"))
+    if limits.hosts and host and host not in limits.hosts:
+        return f"asked by the name {host!r}; --allowed_hosts says by which others than {', '.join(limits.hosts)}"
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if origin and not {origin, "*"} & set(limits.origins) and _name(origin.partition("://")[2]) != host:
+        return f"asked by a page of {origin}; --cors_origins says which may"
+    return ""
+
+
+def _name(host: str) -> str:
+    """Return a host without its port, in small letters."""
+    name, port = (host.rsplit(":", 1) + [""])[:2]
+    return (name if port.isdigit() else host).strip("[]").lower()
 
 
 def _brings(scope: Scope) -> bool:

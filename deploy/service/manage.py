@@ -6,6 +6,8 @@
     manage.py feedback           thumbs for train_labelled.py, with --pairs for train_batch_neg.py
 """
 
+import contextlib
+import http.client
 import json
 import os
 import sys
@@ -43,29 +45,43 @@ def parser() -> Parser:
 
 def ask(args: Any, method: str, path: str, body: Any = None) -> str:
     """Return what the service answers; UserError with its error."""
-    request = urllib.request.Request(args.url.rstrip("/") + path, None if body is None else json.dumps(body).encode(),
-                                     {"Content-Type": "application/json", "X-API-Key": args.key}, method=method)
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json", "X-API-Key": args.key}
     try:
+        request = urllib.request.Request(args.url.rstrip("/") + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read().decode("utf-8")
     except urllib.error.HTTPError as error:
-        raise UserError(f"{args.url}{path}: {json.loads(error.read())['error']}") from None
-    except (OSError, ValueError) as error:
+        text = error.read().decode("utf-8", "replace")
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # what stands before the service may answer too
+            text = str(json.loads(text)["error"])
+        raise UserError(f"{args.url}{path}: {error.code}: {' '.join(text.split())[:200]}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise UserError(f"--url {args.url}: does not answer ({error})") from None
+
+
+def generations(args: Any) -> dict[str, Any]:
+    """Return what is live and how far a new generation is."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        about = json.loads(ask(args, "GET", "/admin/generations"))
+        if isinstance(about["new"]["state"], str):
+            return about
+    raise UserError(f"--url {args.url}: is no service of this project")
 
 
 def wait(args: Any) -> int:
     """Tell how far the new generation is until it has ended; return the status."""
     limit, told = time.monotonic() + args.timeout, ""
     while True:
-        about = json.loads(ask(args, "GET", "/admin/generations"))
-        new = about["new"]
+        new = generations(args)["new"]
         line = json.dumps(new, ensure_ascii=False)
         if line != told:
             print(line, flush=True)
             told = line
         if new["state"] in ENDED:
             return 0 if new["state"] == "live" else 1
+        if new["state"] == "idle":
+            raise UserError("the service was started anew meanwhile, and the new generation is lost; begin it again")
         if time.monotonic() > limit:
             raise UserError(f"not live after {args.timeout:g} seconds; it goes on, see manage.py generations")
         time.sleep(0.5)
@@ -77,7 +93,7 @@ def main() -> int:
     if (args.command == "activate") != bool(args.model):
         raise UserError("activate MODEL: name one export" if not args.model else f"{args.command} takes no MODEL")
     if args.command == "generations":
-        print(json.dumps(json.loads(ask(args, "GET", "/admin/generations")), ensure_ascii=False, indent=1))
+        print(json.dumps(generations(args), ensure_ascii=False, indent=1))
         return 0
     if args.command == "feedback":
         rows = ask(args, "GET", f"/feedback/export?form={'pairs' if args.pairs else 'labelled'}")

@@ -22,6 +22,8 @@ from semindex.search.index import IndexSettings
 from semindex.search.methods import Calibration
 from semindex.text.tables import read_labelled
 
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
 
 def open_model(path: str, engine: str, threads: int, trust: bool, batch_size: int | None = None) -> Model:
     """Return the encoder of an export. engine: auto is onnx where the export has it; batch_size: None for the usual."""
@@ -64,6 +66,13 @@ def _live(args: argparse.Namespace, model: Model, calibration: Calibration | Non
     return kept or Kept(model.fingerprint, Record(model.path, model.fingerprint)), model, calibration
 
 
+def _hosts(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the names that the service is asked by; none for any, where it listens for other machines."""
+    if args.host in LOCAL:
+        return tuple(dict.fromkeys([*LOCAL, *(name.lower() for name in args.allowed_hosts)]))
+    return tuple(name.lower() for name in args.allowed_hosts)
+
+
 def index_settings(args: argparse.Namespace) -> IndexSettings:
     """Return how snapshots are searched: by as many threads as encode, where no flag says otherwise."""
     found = IndexSettings.from_flags(args)
@@ -93,9 +102,12 @@ def build(args: argparse.Namespace, worker: Worker | None) -> tuple[Service, Any
     if args.watch_models and not args.dev_file:
         raise UserError("--watch_models takes a new encoder live by itself; name a --dev_file, which tells whether it "
                         "is better")
+    if args.models_dir and not os.path.isdir(args.models_dir):
+        raise UserError(f"--models_dir {args.models_dir}: no such directory")
     models = args.models_dir or os.path.dirname(path)
     activation = Activation(service, kept, opener, models, dev, args.precision)
-    limits = Limits(args.timeout, args.max_body, args.read_key, args.write_key, tuple(args.cors_origins))
+    limits = Limits(args.timeout, args.max_body, args.read_key, args.write_key, tuple(args.cors_origins),
+                    _hosts(args))
     writer = Writer(worker.writer) if worker and worker.number else None
     return service, create(service, faq.entries if faq else (), limits, args.grace, activation, args.watch_models,
                            writer)

@@ -43,8 +43,12 @@ async function call(method, path, body) {
   if (key) headers["X-API-Key"] = key;
   const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
   if (answer.status === 401) {
-    const given = prompt(say("key"));
-    if (given) { sessionStorage.setItem("key", given); return call(method, path, body); }
+    if (sessionStorage.getItem("key") !== key) return call(method, path, body);  // another call has asked meanwhile
+    const given = (prompt(say("key")) || "").trim();
+    if (given) {
+      if (/^[!-~]+$/.test(given)) sessionStorage.setItem("key", given);  // a header holds no other signs
+      return call(method, path, body);
+    }
   }
   const content = await answer.json().catch(() => ({ error: `${answer.status} ${answer.statusText}` }));
   if (!answer.ok) throw new Error(content.error);
@@ -88,7 +92,7 @@ function show() {
   result.append(...(reply.state === "none" && shown.length ? [make("details", "", { id: "closest" }, make("summary", say("closest")), ...shown)] : shown));
   const copied = make("span", "", { role: "status" });
   const copy = guarded(async () => {
-    const text = `curl -s ${location.origin}/search -H 'Content-Type: application/json' -d '${JSON.stringify(asked).replaceAll("'", "'\\''")}'`;
+    const text = `curl -s ${location.origin}/search -H 'Content-Type: application/json'${sessionStorage.getItem("key") ? ' -H "X-API-Key: $KEY"' : ""} -d '${JSON.stringify(asked).replaceAll("'", "'\\''")}'`;
     if (!navigator.clipboard) return prompt(say("curl"), text);  // which browsers give to https and this machine alone
     await navigator.clipboard.writeText(text);
     copied.textContent = say("copied");

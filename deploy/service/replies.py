@@ -12,6 +12,12 @@ from semindex.faq.confidence import Confidence, features
 from semindex.faq.directory import Found
 from semindex.search.methods import Method
 
+LARGEST = 16 << 20  # characters of the answers to one request
+
+
+class LargeError(Exception):
+    """An answer that is too large to be one."""
+
 
 @dataclass
 class Hits:
@@ -38,11 +44,21 @@ def search(live: Live, queries: Sequence[str], vectors: np.ndarray | None, metho
 
 def replies(hits: Hits, queries: Sequence[str], store: Store, confidence: Confidence | None,
             start: int = 0) -> list[dict[str, Any]]:
-    """Return a reply to each query. start: the row of the first one among what was searched together."""
+    """Return a reply to each query; LargeError where they are too long.
+
+    start: the row of the first query among what was searched together.
+    """
     if hits.entries is None:
         ids = hits.found.fused.ids
         hits.entries = store.several(np.unique(ids[ids >= 0]).tolist())
-    return [_reply(hits, row, query, hits.entries, confidence) for row, query in enumerate(queries, start)]
+    found, left = list[dict[str, Any]](), LARGEST
+    for row, query in enumerate(queries, start):
+        found.append(_reply(hits, row, query, hits.entries, confidence))
+        left -= sum(len(hit["answer"]) for hit in found[-1]["hits"])
+        if left < 0:
+            raise LargeError(f"the answers together have more than {LARGEST} characters; ask fewer queries at once, or "
+                             "for a smaller top")
+    return found
 
 
 def _reply(hits: Hits, row: int, query: str, entries: dict[int, Any], confidence: Confidence | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from deploy.service.bodies import BERT, LONGEST, MOST_TEXTS, Bert, Embeddings, Pairs, Search
-from deploy.service.problems import problem
+from deploy.service.problems import place_of, problem
 from deploy.service.serving import Service
 
 FEW = 8  # queries whose hits are written at once; more are written beside the event loop
@@ -114,7 +114,7 @@ async def _bert_request(request: Request) -> dict[str, Any] | Response:
         json.dumps(body.id, ensure_ascii=False, allow_nan=False).encode()  # it goes back as it came
     except ValidationError as error:
         first = error.errors()[0]
-        return problem(422, f"{'.'.join(map(str, first['loc'][:2]))}: {first['msg']}")
+        return problem(422, f"{place_of(first['loc'])}: {first['msg']}")
     except (ValueError, RecursionError) as error:
         text = str(error).splitlines()[0]
         return problem(422 if raw else 400, f"no request of bert-as-service: {text}")

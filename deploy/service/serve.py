@@ -19,8 +19,12 @@ sys.path.append(os.path.join(HERE, "..", ".."))
 from deploy.service.workers import Supervisor, Worker, address, listening  # noqa: E402
 from semindex import flags  # noqa: E402
 from semindex.cli import Parser, fraction, natural, nonnegative, number, positive_float, positive_int, run  # noqa: E402
+from semindex.errors import UserError  # noqa: E402
 
 PORT = number(int, 0, 65_535, "a whole number from 0 to 65535")
+
+REQUESTS = 2 / 3  # of the grace: for requests; the rest is for what is being computed
+TRUE, FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
 def parser() -> Parser:
@@ -58,6 +62,9 @@ def parser() -> Parser:
     parser.add_argument("--write_key", default="", metavar="KEY", help="asked of who changes entries [the read key]")
     parser.add_argument("--cors_origins", nargs="*", default=[], metavar="URL",
                         help="pages of other hosts that may ask, http://host:port each [none]")
+    parser.add_argument("--allowed_hosts", nargs="*", default=[], metavar="NAME",
+                        help="names that a service without keys may be asked by, of a proxy before it for instance "
+                             "[where --host is this machine: localhost, 127.0.0.1, ::1; else any]")
     parser.add_argument("--log_texts", action="store_true", help="log what is asked, with state and hits [no texts]")
     parser.add_argument("--workers", type=positive_int, default=1, metavar="N",
                         help="processes behind the port; more than one imply --supervise [1]")
@@ -86,7 +93,9 @@ def _from_environment(parser: Parser) -> None:
             continue
         action.required = False
         if isinstance(action, argparse._StoreTrueAction):
-            action.default = value.lower() in ("1", "true", "yes")
+            if value.lower() not in (*TRUE, *FALSE):
+                parser.error(f"SEMINDEX_{action.dest.upper()}={value}: expected true or false")
+            action.default = value.lower() in TRUE
         elif action.choices and value not in action.choices:  # which argparse asks of what is typed alone
             parser.error(f"SEMINDEX_{action.dest.upper()}={value}: expected one of {', '.join(action.choices)}")
         elif action.nargs == "*":
@@ -132,10 +141,14 @@ def start_log() -> logging.handlers.QueueListener:
 def main() -> None:
     """Open, listen, serve until told to stop."""
     args, worker = parser().parse_args(), Worker.from_environment()
+    for name in ("read_key", "write_key"):
+        if not all("!" <= sign <= "~" for sign in getattr(args, name)):
+            raise UserError(f"--{name}: not every header carries such characters; take ASCII letters, digits and signs")
     if worker is None and (args.workers > 1 or args.supervise):
         listener = listening(args.host, args.port)
         print(address(listener, args.host), flush=True)
         sys.exit(Supervisor(os.path.abspath(__file__), args.workers, listener, args.grace).run())
+    sockets = worker.sockets() if worker else [listening(args.host, args.port)]  # before what takes a while
     from deploy.service.opening import build
 
     args.cpu_threads = args.cpu_threads or max(1, (os.cpu_count() or 1) // args.workers)
@@ -146,12 +159,11 @@ def main() -> None:
     from deploy.service.guard import hasty
 
     log = start_log()
-    sockets = worker.sockets() if worker else [listening(args.host, args.port)]
     if not worker:
         print(address(sockets[0], args.host), flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False, backlog=2048,
                                            http=hasty(AutoHTTPProtocol, args.timeout), timeout_keep_alive=15,
-                                           timeout_graceful_shutdown=int(args.grace) + 1))
+                                           timeout_graceful_shutdown=max(1, int(args.grace * REQUESTS))))
     try:
         server.run(sockets=sockets)
     finally:

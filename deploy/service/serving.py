@@ -1,6 +1,7 @@
 """The service without HTTP: questions to answers, entries that come and go, the generation that is live."""
 
 import asyncio
+import concurrent.futures
 import logging
 import os
 import time
@@ -14,7 +15,7 @@ from deploy.service.cache import Cache
 from deploy.service.compute import Compute
 from deploy.service.gathering import Gathering
 from deploy.service.generation import Generation, Model, Shared
-from deploy.service.store import Change, Store
+from deploy.service.store import Change, Store, UncertainError
 from semindex.faq.answering import SUGGESTIONS
 from semindex.faq.entries import Entry
 from semindex.search.index import IndexSettings
@@ -43,6 +44,7 @@ class Service:
         self.ready = False
         self.rebuilds = 0
         self.log_texts = False
+        self._writer = concurrent.futures.ThreadPoolExecutor(1, "writes")  # a slow disk keeps no search from its thread
         self._gathering = Gathering(self.shared.compute)
         self._applying = asyncio.Lock()
         self._tasks = set[asyncio.Task[Any]]()
@@ -71,7 +73,7 @@ class Service:
     async def start(self, first: Sequence[Entry] = ()) -> None:
         """Take in what the index lacks; an empty store first gets the entries of a FAQ."""
         if first and self.owner and not self.store.last():
-            await asyncio.to_thread(self.store.add, first)
+            await self.on_disk(lambda: self.store.add(first))
         await self.generation.renew()
         await self.generation.catch_up(self._bound)  # what was encoded is kept, should the start be cut short
         await asyncio.gather(*self._tasks)  # a rebuild would slow the first requests down
@@ -96,16 +98,21 @@ class Service:
         change: a function that writes and returns Change or a list of it. The write is on the disk before anything
         else; if the index cannot take it now, it will at the next write or start. seconds: how long to wait for the
         index, None for the milliseconds where it takes longer. FullError, and nothing is written, where too much
-        waits; TimeoutError where the disk does not write in time. Who leaves meanwhile stops nothing.
+        waits; see _within for the others. Who leaves meanwhile stops nothing.
         """
         self.compute.admit(1)
-        stored: asyncio.Future[list[Change]] = asyncio.get_running_loop().create_future()
         began = time.perf_counter()
-        work = self.keep(self._write(change, stored))
-        found = await asyncio.wait_for(asyncio.shield(stored), seconds)
+        job = self._writer.submit(change)
+        work = self.keep(self._applied(job))
+        found = await _within(job, seconds)
         rest = None if seconds is None else max(0.0, seconds - (time.perf_counter() - began))
         await asyncio.wait({work}, timeout=rest)
-        return found, work.result() if work.done() and not work.exception() else None
+        changes = [found] if isinstance(found, Change) else found
+        return changes, work.result() if work.done() and not work.exception() else None
+
+    async def on_disk(self, change: Callable[[], Any], seconds: float | None = None) -> Any:
+        """Return what a write of the store gives; nothing else is done of it. Raises as _within does."""
+        return await _within(self._writer.submit(change), seconds)
 
     def keep(self, work: Any) -> "asyncio.Task[Any]":
         """Run beside what runs; the event loop itself keeps no task from the garbage collector."""
@@ -114,20 +121,15 @@ class Service:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _write(self, change: Callable[[], Change | list[Change]],
-                     stored: "asyncio.Future[list[Change]]") -> float:
+    async def _applied(self, job: "concurrent.futures.Future[Any]") -> float:
+        """Take into the index what a job writes; return the milliseconds from the disk to there."""
         try:
-            found = await asyncio.to_thread(change)
-        except Exception as error:
-            if not stored.done():
-                stored.set_exception(error)
+            await asyncio.wrap_future(job)
+        except (Exception, asyncio.CancelledError):  # told to who asked for it
             return 0.0
-        if not stored.done():  # whoever asked is still there
-            stored.set_result([found] if isinstance(found, Change) else found)
         began = time.perf_counter()
         async with self._applying:
-            generation = self.generation
-            await generation.catch_up(self._bound)
+            await self.generation.catch_up(self._bound)
         return 1000 * (time.perf_counter() - began)
 
     def _bound(self) -> None:
@@ -213,5 +215,26 @@ class Service:
     def stop(self, seconds: float) -> None:
         """Finish what waits, within so many seconds, and close the store."""
         self.ready = False
+        self._writer.shutdown(wait=False, cancel_futures=True)
         self.compute.stop(seconds)
         self.store.close()
+
+
+async def _within(job: "concurrent.futures.Future[Any]", seconds: float | None) -> Any:
+    """Return what a job of the thread that writes gives.
+
+    TimeoutError, and nothing is written, where its turn does not come in time; UncertainError where the disk takes
+    longer.
+    """
+    done, _ = await asyncio.wait({stored := asyncio.wrap_future(job)}, timeout=seconds)
+    if done:
+        return stored.result()
+    if job.cancel():
+        raise asyncio.TimeoutError
+    job.add_done_callback(_late)
+    raise UncertainError
+
+
+def _late(job: "concurrent.futures.Future[Any]") -> None:
+    """Log what became of a write whose client was told that nobody knows."""
+    LOG.warning("a write ended after its client was answered: %s", job.exception() or "it is on the disk")

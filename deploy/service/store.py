@@ -31,6 +31,10 @@ class ConflictError(Exception):
     """A question that another entry has, or that stands twice."""
 
 
+class UncertainError(Exception):
+    """A write that did not end in time: it may be on the disk, now or later."""
+
+
 class UnknownError(Exception):
     """An id that no entry has."""
 

@@ -1,4 +1,4 @@
-"""Several processes behind one port, started again when they die. Standard library only.
+"""Several processes behind one port, started again when they die.
 
 The parent holds the sockets and computes nothing: what connects while a worker is being started again waits for it.
 Worker 0 writes. Each worker has a port of its own too, on this machine alone, for Prometheus and for what the others
@@ -15,6 +15,8 @@ import sys
 import time
 from dataclasses import dataclass
 from typing import Any
+
+from semindex.errors import UserError
 
 VARIABLE = "SEMINDEX_AS_WORKER"  # of a child: its number, two descriptors, the port of worker 0
 PAUSE, LONGEST, STEADY = 0.2, 10.0, 30.0  # seconds before a restart, doubled up to; after so many it counts as healthy
@@ -47,7 +49,11 @@ def listening(host: str, port: int) -> socket.socket:
     # The protocol is named: asyncio turns off Nagle's algorithm where it is, which else costs 40 ms a request.
     found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    found.bind((host, port))
+    try:
+        found.bind((host, port))
+    except OSError as error:  # a name that is none among them
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({error.strerror}); name another, or stop "
+                        "what does") from None
     return found
 
 
