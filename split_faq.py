@@ -42,11 +42,14 @@ def files_of(faq_file: str) -> tuple[str, ...]:
 def main() -> None:
     """Read, split, write."""
     args = parser().parse_args()
+    from semindex.errors import UserError
     from semindex.faq.entries import is_json, read_faq
     from semindex.faq.split import read_unanswered, split_faq
     from semindex.text.counted import counted
     from semindex.text.split import write_parts
 
+    if os.path.exists(os.path.join(args.output_dir, "manifest.json")):
+        raise UserError(f"--output_dir {args.output_dir}: holds what another script made; name one of its own")
     entries, lines = read_faq(args.faq_file, args.skip_bad_lines)
     unanswered = read_unanswered(args.no_answer_file or [], entries, args.skip_bad_lines)
     parts = split_faq(entries, unanswered, args.dev, args.test, args.seed, is_json(args.faq_file))

@@ -25,6 +25,7 @@ from semindex.search.fusion import Fusion, Ranking
 from semindex.search.index import IndexSettings
 from semindex.search.keyword import KeywordSettings
 from semindex.search.methods import Calibration, Method
+from semindex.text.same_text import plain
 from semindex.text.tables import read_labelled
 
 SAMPLE = ROOT / "datasets" / "faq_zh"
@@ -58,12 +59,27 @@ def test_tables_and_json_lines_say_the_same(tmp_path):
     ("a.jsonl", '{"question": "甲", "answer": 3}\n', ":1: answer is 3, expected a text"),
     ("a.jsonl", '{"question": "甲", "answer": "乙", "similar": "丙"}\n', "expected a list of texts"),
     ("a.jsonl", '{"question": "甲", "answer": "乙", "similar": [1]}\n', "similar holds what is no text"),
+    ("a.jsonl", '{"question": "甲", "answer": "\\ud800"}\n', ":1: holds half of a surrogate pair"),
+    ("a.jsonl", '{"question": "甲", "answer": 3}\n', 'expected an object {"question"'),
+    ("a.tsv", "退款？\t七天\n退款!\t三十天\n", ":2: the question '退款!' reads as '退款？' of line 1"),
+    ("a.tsv", "reset  password\t甲\nreset\u3000password\t乙\n", ":2: the question 'reset password' stands in line 1 too"),
 ])
 def test_what_is_wrong_with_a_line_is_said(tmp_path, name, text, message):
     path = write(tmp_path / name, text)
     with pytest.raises(UserError) as error:
         read_faq(path)
     assert message in str(error.value) and str(error.value).startswith(path)
+
+
+@pytest.mark.parametrize("header", ["问题\t回复\t类别", "标准问\t答案", "Question\tAnswer"])
+def test_white_space_is_read_alike_everywhere_and_headers_are_no_entries(tmp_path, header, capsys):
+    entries, _ = read_faq(write(tmp_path / "faq.tsv", f"{header}\n怎么　退款\t 点 这里 \t\t退  钱\n"))
+    assert entries == [Entry("怎么 退款", "点 这里", "", ["退 钱"])]
+    kept = write(tmp_path / "faq.jsonl", "".join(entry.as_json() for entry in entries))
+    assert read_faq(kept)[0] == entries
+    assert read_labelled(write(tmp_path / "q.tsv", "退\u3000款\t怎么　退款\n"), False) == (["退 款"], ["怎么 退款"])
+    read_faq(write(tmp_path / "typo.jsonl", '{"question": "甲", "answer": "乙", "similiar": ["丙"]}\n'))
+    assert "fields that are passed over: similiar" in capsys.readouterr().err
 
 
 def test_bad_lines_are_skipped_when_asked(tmp_path):
@@ -107,9 +123,21 @@ def test_what_stands_twice_is_not_held_out_and_kept(tmp_path):
     assert sorted([*kept[0].questions, *held]) == sorted(entries[0].questions) and len(held) == 2
 
 
+def test_questions_that_read_alike_stay_on_one_side(tmp_path):
+    entries = [Entry("甲", "一", "", ["甲！", "乙", "乙？", "丙", "丙。", "丁"])]
+    for seed in range(8):
+        faq, _, dev, test = split_faq(entries, [], 1, 1, seed)
+        kept = set(plain([text for row in faq for text in row.rstrip("\n").split("\t")]))
+        held = plain([row.split("\t")[0] for row in (*dev, *test)])
+        assert len(held) == len(set(held)) == 2 and not kept & set(held)
+    path = write(tmp_path / "no.txt", "天气\t\n甲？\n")
+    with pytest.raises(UserError, match=":2: '甲？' reads as a question"):
+        read_unanswered([path], entries)
+
+
 def test_unanswered_questions_that_the_faq_asks_are_refused(tmp_path):
     path = write(tmp_path / "no.txt", "天气\n甲\n")
-    with pytest.raises(UserError, match=":2: '甲' is a question of the FAQ"):
+    with pytest.raises(UserError, match=":2: '甲' reads as a question of the FAQ"):
         read_unanswered([path], [Entry("甲", "乙")])
 
 
@@ -251,8 +279,10 @@ def test_a_recalls_methods_are_measured_as_recall_fuses_them():
 
 
 def test_metrics_of_replies_by_hand():
-    replies = {"一": ("answer", ["甲"]), "二": ("answer", ["乙", "甲"]), "三": ("suggest", ["丙", "甲"]), "四": ("none", ["甲"]),
-               "五": ("answer", ["甲"]), "六": ("none", [])}
+    replies = {"一": ("answer", [{"甲", "甲之一"}]), "二": ("answer", [{"乙"}, {"甲"}]), "三": ("suggest", [{"丙"}, {"甲"}]),
+               "四": ("none", [{"甲"}]), "五": ("answer", [{"甲"}]), "六": ("none", [])}
+    lost = measure.measure(replies, ["一", "六", "七"], ["甲之一", "", ""])  # by another of the entry's questions; no reply
+    assert lost["answer@1"] == [1.0] and lost["refusal recall"] == [1.0, 0.0] and lost["refusal precision"] == [1.0]
     found = measure.measure(replies, ["一", "二", "三", "四", "五", "六"], ["甲", "甲", "甲", "甲", "", ""])
     assert {name: round(sum(row) / len(row), 4) for name, row in found.items()} == {
         "answer@1": 0.5, "mrr": 0.75, "precision": round(1 / 3, 4), "coverage": 0.5, "refusal precision": 0.5,

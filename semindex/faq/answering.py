@@ -85,7 +85,7 @@ def as_json(reply: Reply, faq: Faq, explain: bool = False) -> dict[str, Any]:
     for hit in reply.hits:
         entry = faq.entries[hit.entry]
         row: dict[str, Any] = {"question": entry.question, "matched": hit.question, "answer": entry.answer,
-                               "category": entry.category, "score": round(hit.score, 6)}
+                               "category": entry.category, "score": round(hit.score, 6), "similar": entry.similar}
         if explain:
             row["sources"] = {name: {"rank": rank, "score": round(score, 6)}
                               for name, (rank, score) in hit.sources.items()}

@@ -66,6 +66,9 @@ class Confidence:
         if any(len(value) != count for value in lists.values()) or min(lists["deviation"]) <= SMALLEST:
             raise UserError(f"{path}: thresholds: {count} numbers above {SMALLEST} were expected in deviation, and as "
                             "many in mean and weights; make it again with calibrate.py")
+        if about["suggest"] > about["answer"]:
+            raise UserError(f"{path}: thresholds: suggest {about['suggest']:g} is above answer {about['answer']:g}: "
+                            "there would be answers and no suggestion; make it again with calibrate.py")
         return cls(**lists, bias=about["bias"], answer=about["answer"], suggest=about["suggest"])
 
 

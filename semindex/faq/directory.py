@@ -128,7 +128,7 @@ class Faq:
             if manifest.check(place, "faq", trust) is None:
                 raise UserError(f"{directory}: no FAQ (no {manifest.NAME}); build_faq.py makes one")
             meta = read_fields(os.path.join(place, META), FIELDS, others=True, advice=ADVICE, newest=FORMAT)
-            entries, _ = read_faq(os.path.join(place, ENTRIES))
+            entries, _ = read_faq(os.path.join(place, ENTRIES), alike=False)
             index = TextIndex.load(os.path.join(place, "index"), settings, trust=True)  # compared just now
             keyword = KeywordIndex.load(os.path.join(place, "keyword"), trust=True)
             found = cls(entries, index, keyword, meta["encoder"])

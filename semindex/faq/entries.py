@@ -1,14 +1,18 @@
-"""Entries of a FAQ, a question with its answer, from a table or JSON lines. Standard library only."""
+"""Entries of a FAQ, a question with its answer, from a table or JSON lines."""
 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 
 from semindex.errors import UserError
+from semindex.runtime import warn
+from semindex.text.same_text import plain
 from semindex.text.tables import ReadReport, read_rows
 
 WHAT = "question<TAB>answer, then the category (may be empty) and similar questions where there are any"
-HEADERS = (("question", "answer"), ("问题", "答案"), ("标准问题", "答案"), ("问题", "回答"))
+OBJECT = 'an object {"question": ..., "answer": ..., "category": ..., "similar": [...]}, the last two at will'
+QUESTION = ("question", "问题", "标准问题", "标准问")  # of a header line
+ANSWER = ("answer", "答案", "回答", "回复", "标准答案")
 NAMES = {"question": str, "answer": str, "category": str, "similar": list}
 
 
@@ -39,14 +43,18 @@ class Entry:
 def _from_row(fields: list[str]) -> Entry | str:
     if len(fields) < 2 or not fields[1]:
         return f"the question '{fields[0]}' has no answer"
-    return Entry(fields[0], fields[1], fields[2] if len(fields) > 2 else "", [text for text in fields[3:] if text])
+    texts = [" ".join(text.split()) for text in fields]  # as JSON lines are read, which a FAQ is kept in
+    return Entry(texts[0], fields[1].strip(), texts[2] if len(texts) > 2 else "", [text for text in texts[3:] if text])
 
 
-def _from_json(line: str) -> Entry | str:
-    """Return the entry of a line, or what is wrong with it."""
+def _from_json(line: str, unknown: set[str]) -> Entry | str:
+    """Return the entry of a line, or what is wrong with it. unknown: gets the names of fields that are none."""
     try:
         content = json.loads(line)
-    except ValueError as error:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair (\\ud800 to \\udfff), which is no text"
+    except (ValueError, RecursionError) as error:
         return f"no JSON ({error})"
     if not isinstance(content, dict):
         return "no JSON object"
@@ -54,6 +62,7 @@ def _from_json(line: str) -> Entry | str:
         if name in NAMES and not isinstance(value, NAMES[name]):
             return f"{name} is {json.dumps(value, ensure_ascii=False)[:40]}, expected " + (
                 "a list of texts" if name == "similar" else "a text")
+    unknown.update(content.keys() - NAMES.keys())
     similar = content.get("similar", [])
     if not all(isinstance(text, str) for text in similar):
         return "similar holds what is no text"
@@ -72,36 +81,46 @@ def is_json(path: str) -> bool:
 
 def _rows(path: str, skip_bad_lines: bool, lines: ReadReport) -> Iterator[tuple[int, Entry | str]]:
     if is_json(path):
+        unknown = set[str]()
         for number, fields in read_rows(path, range(1, 10_000), skip_bad_lines, lines, "a JSON object", may_lack=True):
-            yield number, _from_json("\t".join(fields))
+            yield number, _from_json("\t".join(fields), unknown)
+        if unknown:
+            warn(f"{path}: fields that are passed over: {', '.join(sorted(unknown)[:5])}; expected {', '.join(NAMES)}")
         return
     for number, fields in read_rows(path, range(1, 10_000), skip_bad_lines, lines, WHAT, may_lack=True):
-        if lines.rows == 1 and tuple(name.lower() for name in fields[:2]) in HEADERS:
+        if lines.rows == 1 and fields[0].lower() in QUESTION and "".join(fields[1:2]).lower() in ANSWER:
             continue
         yield number, _from_row(fields)
 
 
-def read_faq(path: str, skip_bad_lines: bool = False) -> tuple[list[Entry], ReadReport]:
+def read_faq(path: str, skip_bad_lines: bool = False, alike: bool = True) -> tuple[list[Entry], ReadReport]:
     """Read a FAQ: lines of question<TAB>answer[<TAB>category[<TAB>similar question]...], a header line passed over;
     or, where the name ends in .jsonl, objects of question, answer, category, similar.
 
     Raises UserError with file:line for a line without an answer and for a question that two entries ask (with
-    skip_bad_lines the later entry is counted and left out).
+    skip_bad_lines the later entry is counted and left out). alike: a question that reads as another entry's, see
+    same_text.plain, is that one: whoever types it could be given either answer.
     """
     lines = ReadReport(path)
-    entries, owner = list[Entry](), dict[str, int]()
-    for number, found in _rows(path, skip_bad_lines, lines):
+    rows = list(_rows(path, skip_bad_lines, lines))
+    every = list(dict.fromkeys(text for _, found in rows if isinstance(found, Entry) for text in found.questions))
+    form = {text: read or text for text, read in zip(every, plain(every))} if alike else {text: text for text in every}
+    entries, owner = list[Entry](), dict[str, tuple[int, str]]()
+    for number, found in rows:
         if isinstance(found, Entry):
-            taken = next((text for text in found.questions if text in owner), None)
+            taken = next((text for text in found.questions if form[text] in owner), None)
             if taken is not None:
-                found = (f"the question '{taken}' stands in line {owner[taken]} too; a question has one answer, "
-                         "and an entry all its similar questions")
+                line, other = owner[form[taken]]
+                found = (f"the question '{taken}' stands in line {line} too" if other == taken else
+                         f"the question '{taken}' reads as '{other}' of line {line}")
+                found += "; a question has one answer, and an entry all its similar questions"
         if isinstance(found, str):
             if not skip_bad_lines:
-                raise UserError(f"{path}:{number}: {found}; expected {WHAT}; mend the line or pass --skip_bad_lines")
+                what = OBJECT if is_json(path) else WHAT
+                raise UserError(f"{path}:{number}: {found}; expected {what}; mend the line or pass --skip_bad_lines")
             lines.bad += 1
             continue
-        owner.update(dict.fromkeys(found.questions, number))
+        owner.update((form[text], (number, text)) for text in found.questions)
         entries.append(found)
     if not entries:
         raise UserError(f"{path}: holds no question with an answer")

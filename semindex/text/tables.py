@@ -221,6 +221,7 @@ def read_labelled(path: str, skip_bad_lines: bool) -> tuple[list[str], list[str]
     what = "question<TAB>question of the FAQ, the second empty where it has no answer"
     questions, wanted = dict[str, int](), list[str]()
     for number, (question, target) in read_rows(path, (2,), skip_bad_lines, what=what, may_lack=True):
+        question, target = " ".join(question.split()), " ".join(target.split())  # as a FAQ's own are read
         if question in questions:
             raise UserError(f"{path}:{number}: '{question}' stands in line {questions[question]} too")
         questions[question] = number
