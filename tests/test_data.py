@@ -257,7 +257,7 @@ def test_every_reader_of_labels_refuses_the_odd_line(tmp_path):
     from training import setup
 
     path = labelled(tmp_path, "label", 1, 0, 1)
-    args = Namespace(train_set_file=path, dev_set_file=path, skip_bad_lines=False)
+    args = Namespace(train_set_file=path, dev_set_file=path, corpus_file=None, skip_bad_lines=False)
     for read in (lambda: setup.read_samples(args, (2, 3)), lambda: setup.dev_evaluation(args, [])):
         with pytest.raises(UserError, match=":1: the label 'label' is no number"):
             read()

@@ -57,6 +57,9 @@ def value_and_gradients(head, arrays, labels, mask=None):
     (OnlineContrastive(), [1, 0, 0, 0], (0.2 + (0.5 - 0.4) + (0.5 - 0.1)) / 4),
     # further than the nearest other, 0.1: both; nearer than the furthest matching, 0.4: the last
     (OnlineContrastive(form="sentence_transformers"), [1, 1, 0, 0], 0.04 + 0.16 + 0.16),
+    # one other pair alone: matching ones are hard beyond their mean, 0.7 / 3; one matching: others nearer than theirs, 0.5
+    (OnlineContrastive(form="sentence_transformers"), [1, 1, 0, 1], 0.16),
+    (OnlineContrastive(form="sentence_transformers"), [1, 0, 0, 0], 0.04 + 0.01 + 0.16),
     (CosineSimilarity(), [1, 0.5, -1, 0.9], (0.04 + 0.01 + 1 + 0) / 4),
     # the terms of i and j and of j and i are equal
     (PairwiseHinge(), [1, 0.5, 0.5, 0], 2 / 4 * (

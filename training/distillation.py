@@ -33,6 +33,9 @@ def check(args: argparse.Namespace, columns: int) -> None:
     if "margin_mse" in args.loss and columns == 1:
         raise UserError(f"--loss margin_mse: {args.train_set_file} holds texts alone; it wants lines of "
                         "query<TAB>positive or query<TAB>positive<TAB>negative; mse, cosine and kl take texts alone")
+    if not (args.layers or args.static or args.init_from_ckpt or args.model_name_or_path or args.resume):
+        raise UserError("say what the student is: --layers N or --static D of the teacher, --init_from_ckpt or "
+                        "--model_name_or_path")
     if args.layers and args.static:
         raise UserError("--layers and --static: give one of them")
     if (args.layers or args.static) and (args.init_from_ckpt or args.model_name_or_path):

@@ -17,7 +17,7 @@ from semindex.measure.evaluator import Evaluator, SequentialEvaluator
 from semindex.measure.labelled import BinaryEvaluator, CorrelationEvaluator
 from semindex.text.counted import counted
 from semindex.text.tables import labelled_table, numbers, read_table
-from training.setup import dev_evaluation, recall_evaluation
+from training.setup import dev_evaluation, recall_evaluation, with_recall
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,7 @@ def evaluation(args: argparse.Namespace, samples: list[list[str]]) -> Evaluator 
         raise UserError(f"{args.dev_set_file}: all labels are {labels[0]:g}: there is nothing to tell apart; leave the "
                         "third column out to measure recall alone")
     binary = bool(np.isin(labels, (0, 1)).all())
-    found: list[Evaluator] = [(BinaryEvaluator if binary else CorrelationEvaluator)(pairs, labels)]
-    matching = [row[:2] for row, label in zip(pairs, labels) if label > 0]
     runtime.say(f"{args.dev_set_file}: {counted(len(pairs), 'labelled pair')}{lines.notes()}, "
                 + ("how well a threshold tells them apart" if binary else "correlation with their cosines"))
-    if args.corpus_file:
-        if not matching:
-            raise UserError(f"{args.dev_set_file}: no pair has a label above 0, there is nothing to find in "
-                            "--corpus_file")
-        found.insert(0, recall_evaluation(args, samples, matching, lines))
-    return SequentialEvaluator(found)
+    own = (BinaryEvaluator if binary else CorrelationEvaluator)(pairs, labels)
+    return with_recall(args, samples, pairs, labels, lines, SequentialEvaluator([own]))

@@ -19,7 +19,7 @@ from models.weights import scratch
 from semindex import runtime
 from semindex.errors import UserError
 from semindex.files import named
-from semindex.measure.evaluator import Evaluator
+from semindex.measure.evaluator import Evaluator, SequentialEvaluator
 from semindex.measure.labelled import CorrelationEvaluator
 from semindex.measure.recall import RecallEvaluator
 from semindex.roles import check_kept
@@ -135,9 +135,10 @@ def training_set(args: argparse.Namespace, samples: list[list[str]], model: Sema
 
 
 def dev_evaluation(args: argparse.Namespace, samples: list[list[str]]) -> Evaluator | None:
-    """Return the evaluation during training, None where no dev file is given: Spearman for labelled pairs."""
+    """Return the evaluation during training, None where no dev file is given: Spearman for labelled pairs, recall of
+    those above 0 before it where there is a corpus."""
     if not args.dev_set_file:
-        for flag in ("evaluate", "eval_steps", "early_stopping"):
+        for flag in ("evaluate", "eval_steps", "early_stopping", "corpus_file"):
             if getattr(args, flag):
                 raise UserError(f"--{flag} needs --dev_set_file")
         return None
@@ -146,8 +147,20 @@ def dev_evaluation(args: argparse.Namespace, samples: list[list[str]]) -> Evalua
     if labels is not None:
         runtime.say(f"{args.dev_set_file}: {counted(len(pairs), 'labelled pair')}{lines.notes()}, "
                     "Spearman's correlation with their cosines")
-        return CorrelationEvaluator(pairs, labels)
+        return with_recall(args, samples, pairs, labels, lines, CorrelationEvaluator(pairs, labels))
     return recall_evaluation(args, samples, pairs, lines)
+
+
+def with_recall(args: argparse.Namespace, samples: list[list[str]], pairs: list[list[str]], labels: np.ndarray,
+                lines: ReadReport, own: Evaluator) -> Evaluator:
+    """Return the evaluation of labelled pairs, behind recall of those above 0 where there is a corpus to find them in:
+    the first one chooses the best checkpoint."""
+    if not args.corpus_file:
+        return own
+    matching = [row[:2] for row, label in zip(pairs, labels) if label > 0]
+    if not matching:
+        raise UserError(f"{args.dev_set_file}: no pair has a label above 0, there is nothing to find in --corpus_file")
+    return SequentialEvaluator([recall_evaluation(args, samples, matching, lines), own])
 
 
 def recall_evaluation(args: argparse.Namespace, samples: list[list[str]], pairs: list[list[str]],
@@ -158,6 +171,10 @@ def recall_evaluation(args: argparse.Namespace, samples: list[list[str]], pairs:
     """
     if args.corpus_file:
         corpus, _ = read_corpus(args.corpus_file, args.skip_bad_lines)
+        wanted = {row[1] for row in pairs}
+        if not any(text in wanted for text in corpus):
+            raise UserError(f"--corpus_file {args.corpus_file}: holds no positive of {args.dev_set_file}; is it the "
+                            "corpus of these pairs?")
     else:
         corpus = Corpus.from_texts([text for row in samples for text in row[:2]] + [row[1] for row in pairs])
     runtime.say(f"{args.dev_set_file}: {counted(len(pairs), 'pair')}{lines.notes()}, recalled from "

@@ -47,8 +47,9 @@ class OnlineContrastive(Contrastive):
     and the margin for t0.
 
     sentence_transformers: its OnlineContrastiveLoss, the sum of d^2 of matching pairs further apart than the nearest
-    other pair, and of max(0, margin - d)^2 of other pairs nearer than the furthest matching one. Where all pairs are of
-    one kind, those beyond their mean.
+    other pair, and of max(0, margin - d)^2 of other pairs nearer than the furthest matching one. Where a batch has no
+    or one pair of a kind, the other kind's hard pairs are those beyond their own mean, as there; but of one pair of
+    each kind, from which its form would learn nothing, each is measured by the other.
     """
 
     name = "online_contrastive"
@@ -67,7 +68,8 @@ class OnlineContrastive(Contrastive):
             return (ones * F.relu(distance - near) + zeros * F.relu(far - distance)).mean()
         nearest = paddle.where(other, fixed, paddle.full_like(fixed, 1e9)).min()
         furthest = paddle.where(alike, fixed, paddle.full_like(fixed, -1e9)).max()
-        near = paddle.where(zeros.sum() > 0, nearest, mean_alike)
-        far = paddle.where(ones.sum() > 0, furthest, mean_other)
+        two = paddle.logical_and(ones.sum() == 1, zeros.sum() == 1)
+        near = paddle.where(paddle.logical_or(zeros.sum() > 1, two), nearest, mean_alike)
+        far = paddle.where(paddle.logical_or(ones.sum() > 1, two), furthest, mean_other)
         pulled = ones * (fixed > near).astype("float32") * distance**2
         return (pulled + zeros * (fixed < far).astype("float32") * F.relu(self.margin - distance) ** 2).sum()
