@@ -63,7 +63,8 @@ class TrainingSet:
     queries have a prompt of their own, `tokens` has all texts once more as queries, from this place on. positives:
     which texts are known to mean the same. labels: float32 [samples] or [samples, ...], a number or a teacher's scores
     each; or Labels. balanced: whether a batch has as many samples with a label above 0 as others; an epoch then has
-    each sample of the larger kind once, and the smaller kind as often as that takes. guide: see mask.
+    each sample of the larger kind once, and the smaller kind as often as that takes. guide: see mask. source: the name
+    of the file, for people.
     Every process makes the same batches of batch_size * world samples and takes its own part of each, so that
     N processes see what one process with the joined batch sees. What follows a position in an epoch depends
     on nothing that came before it, so that a run can continue from anywhere.
@@ -72,12 +73,12 @@ class TrainingSet:
     def __init__(self, rows: np.ndarray, tokens: Ragged, positives: "Neighbours", batch_size: int, seed: int = 0,
                  rank: int = 0, world: int = 1, pad_id: int = 0, no_duplicates: bool = False, chunk: int = 64,
                  labels: np.ndarray | Labels | None = None, as_queries: int = 0, balanced: bool = False,
-                 views: int = 2, guide: "Guide | None" = None) -> None:
+                 views: int = 2, guide: "Guide | None" = None, source: str = "") -> None:
         self.as_queries, self.balanced, self.views = as_queries, balanced, views
         self.rows, self.tokens, self.positives, self.labels = rows, tokens, positives, labels
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.pad_id, self.no_duplicates, self.chunk = pad_id, no_duplicates, chunk
-        self.guide = guide
+        self.guide, self.source = guide, source
 
     @classmethod
     def from_samples(cls, samples: Sequence[Sequence[str]], tokenize: TextTokenizer,

@@ -17,6 +17,7 @@ def parser() -> cli.Parser:
                        help="keep the pieces of the vocabulary that these texts are cut into, one a line or several "
                             "with tabs between; beside them Han characters, words of them, and short ASCII [all]")
     group.add_argument("--layers", type=cli.positive_int, metavar="N", help="keep N layers, spread evenly [all]")
+    flags.add_bad_lines(parser)
     parser.reads("model_name_or_path", "vocabulary_texts")
     parser.writes("output_path", role="directory")
     return parser

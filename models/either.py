@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from semindex import runtime
-from semindex.encode.exported import Predictor, exported_fingerprint
+from semindex.encode.exported import Predictor, fingerprint_of
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
 from semindex.roles import check_kept
@@ -20,11 +20,12 @@ class OpenEncoder:
     path: str
     fingerprint: str
     engine: str
+    truncate_dim: int = 0
 
     def about(self) -> dict[str, str]:
         """Return what a directory that was made with it keeps."""
         return {"kind": self.kind, "path": os.path.abspath(self.path), "fingerprint": self.fingerprint,
-                "engine": self.engine}
+                "engine": self.engine} | ({"truncate_dim": str(self.truncate_dim)} if self.truncate_dim else {})
 
 
 def open_encoder(args: argparse.Namespace, texts: int, kept: dict[str, str] | None = None) -> OpenEncoder:
@@ -44,25 +45,28 @@ def open_encoder(args: argparse.Namespace, texts: int, kept: dict[str, str] | No
     engine = args.engine
     if engine == "auto" and kept:
         engine = "int8" if kept["engine"] == "int8" else "auto"
+    cut = args.truncate_dim
+    if cut is None and kept:
+        cut = int(kept.get("truncate_dim", 0)) or None
     check_kept(params or model, "--params_path" if params else "--model_dir")
-    found = _checkpoint(args, params, engine, texts) if params else _export(args, model, engine)
+    found = _checkpoint(args, params, engine, texts, cut) if params else _export(args, model, engine, cut or 0)
     if kept is not None and found.fingerprint != kept["fingerprint"]:
         raise UserError(f"{found.path}: is another encoder than the FAQ was built with ({kept['path']}); build the FAQ "
                         "again with build_faq.py, or name its encoder")
     return found
 
 
-def _checkpoint(args: argparse.Namespace, path: str, engine: str, texts: int) -> OpenEncoder:
+def _checkpoint(args: argparse.Namespace, path: str, engine: str, texts: int, cut: int | None) -> OpenEncoder:
     from models import loading
     from models.encoders import fast_encoder
 
-    model, tokenizer = loading.load(path, {"trust_files": args.trust_files})
+    model, tokenizer = loading.load(path, {"trust_files": args.trust_files, "truncate_dim": cut})
     encoder, used = fast_encoder(model, tokenizer, engine, texts, args.batch_size)
     fingerprint = loading.fingerprint(path, model, tokenizer) + " int8" * (used == "int8")
-    return OpenEncoder(encoder, "checkpoint", path, fingerprint, used)
+    return OpenEncoder(encoder, "checkpoint", path, fingerprint, used, model.settings.truncate_dim)
 
 
-def _export(args: argparse.Namespace, path: str, engine: str) -> OpenEncoder:
+def _export(args: argparse.Namespace, path: str, engine: str, cut: int) -> OpenEncoder:
     if engine == "dynamic":
         raise UserError("--engine dynamic: runs a checkpoint; an exported directory runs by static, onnx or int8")
     if engine == "auto":
@@ -70,6 +74,6 @@ def _export(args: argparse.Namespace, path: str, engine: str) -> OpenEncoder:
     device = "cpu" if runtime.on_cpu() else "gpu"
     encoder = Predictor(path, device, "paddle" if engine == "static" else "onnx",
                         "int8" if engine == "int8" else "fp32", runtime.threads(), None, args.batch_size,
-                        args.trust_files)
-    fingerprint = exported_fingerprint(path) + " int8" * (engine == "int8")
-    return OpenEncoder(encoder, "export", path, fingerprint, engine)
+                        args.trust_files, cut)
+    return OpenEncoder(encoder, "export", path, fingerprint_of(path, engine, encoder.truncate_dim), engine,
+                       encoder.truncate_dim)

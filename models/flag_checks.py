@@ -20,8 +20,8 @@ def check_flags(flags: dict[str, Any], stored: EncoderSettings, where: str) -> N
     for name in ("output_emb_size", "pooling", "pooling_layer", "similarity", *PROMPTS):
         given = flags.get(name)
         if given is not None and given != getattr(stored, name):
-            raise UserError(f"--{name} {given} contradicts the checkpoint {where}, made with "
-                            f"{getattr(stored, name)}; leave the flag out")
+            raise UserError(f"--{name} {given!r} contradicts the checkpoint {where}, made with "
+                            f"{getattr(stored, name)!r}; leave the flag out")
 
 
 def check_shape(name: str | None, config: Any, stored: EncoderSettings, where: str) -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 from models import loading, weights
-from models.weights import reduce
+from models.weights import reduce, scratch
 from semindex import manifest, roles, runtime
 from semindex.directories import atomic_directory, check_replaceable
 from semindex.errors import UserError
@@ -14,10 +14,10 @@ from semindex.text.tables import open_binary, read_rows
 from semindex.text.tokenizer_file import FileTokenizer
 
 
-def texts_of(files: list[str]) -> Iterator[str]:
+def texts_of(files: list[str], skip_bad_lines: bool) -> Iterator[str]:
     """Yield the texts of some files: a line's parts between tabs."""
     for path in files:
-        for _, fields in read_rows(path, range(1, 100), what="texts", may_lack=True):
+        for _, fields in read_rows(path, range(1, 100), skip_bad_lines, what="texts", may_lack=True):
             yield from fields
 
 
@@ -27,7 +27,12 @@ def import_weights(args: argparse.Namespace) -> None:
         if path == "-":
             raise UserError("--vocabulary_texts -: the texts are read twice, so they must be files")
         open_binary(path).close()  # one that is not there is told at once
+    for _ in texts_of(args.vocabulary_texts or [], args.skip_bad_lines):
+        pass  # what is wrong with a line too: loading takes longer
     name = args.model_name_or_path
+    if scratch.claims(name):
+        raise UserError(f"--model_name_or_path {name}: there is nothing to import, training makes it with the "
+                        "vocabulary of its texts: give it to a training script")
     if os.path.isdir(name):
         roles.check_kept(name, "--model_name_or_path")
         name = os.path.normpath(name)
@@ -42,10 +47,11 @@ def import_weights(args: argparse.Namespace) -> None:
         # What may stand before a text: the source's prompts, and those that the flags give it in their place.
         prompts = [prompt for side in ("query_prompt", "passage_prompt")
                    for prompt in (found.settings.get(side), getattr(args, side)) if prompt]
-        before, after, count = reduce.keep_vocabulary(found, texts_of(args.vocabulary_texts), prompts)
+        before, after, count = reduce.keep_vocabulary(found, texts_of(args.vocabulary_texts, args.skip_bad_lines),
+                                                       prompts)
         small = found.make_tokenizer(8192)
         assert isinstance(whole, FileTokenizer) and isinstance(small, FileTokenizer)
-        other = reduce.cut_differently(whole, small, texts_of(args.vocabulary_texts))
+        other = reduce.cut_differently(whole, small, texts_of(args.vocabulary_texts, args.skip_bad_lines))
         runtime.say(f"{after} of {before} pieces kept; {other} of {counted(count, 'text')} "
                     f"({100 * other / max(count, 1):.2f} %) cut differently than before")
     model, tokenizer = loading.assemble(name, found, vars(args))

@@ -1,6 +1,7 @@
 """Encoders made anew, loaded from a checkpoint and saved into one."""
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -151,7 +152,7 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
         if name and os.path.realpath(name) != os.path.realpath(directory):
             raise UserError(f"--model_name_or_path {name}: {params_path} is a whole encoder by itself; "
                             "leave the flag out")
-        model, tokenizer = create(directory, flags, head_dropout=head_dropout)
+        model, tokenizer = assemble(directory, _as_published(directory, flags), flags, head_dropout=head_dropout)
         model.eval()
         return model, tokenizer
     if settings is None:
@@ -180,9 +181,31 @@ def load(params_path: str, flags: dict[str, Any], head_dropout: float = 0.1) -> 
         model = SemanticIndex(make(config), settings, head_dropout)
         flag_checks.check_truncation(model)
         tokenizer = _checkpoint_tokenizer(directory, settings.max_seq_length)
+        settings.prompts.check_room(tokenizer)
     load_weights(model, file)
     model.eval()
     return model, tokenizer
+
+
+def _as_published(directory: str, flags: dict[str, Any]) -> weights.Pretrained:
+    """Return the encoder of a published directory for inference: what it does not say is no random layer.
+
+    UserError for flags that contradict what a sentence-transformers directory says, and for a linear layer that none
+    has trained.
+    """
+    found = weights.load(directory, flags.get("dropout"), ())
+    if found.settings:
+        flag_checks.check_flags(flags, EncoderSettings(directory, **{"pooling": "pooler"} | found.settings), directory)
+        return found
+    if flags.get("output_emb_size"):
+        raise UserError(f"--output_emb_size {flags['output_emb_size']}: {directory} has no linear layer; train one, "
+                        "with --model_name_or_path, or leave the flag out")
+    longest = longest_text(found.encoder.config) or EncoderSettings.max_seq_length
+    found.settings = {"output_emb_size": 0, "pooling": "mean",
+                      "max_seq_length": min(EncoderSettings.max_seq_length, longest)}
+    if flags.get("pooling") is None:
+        say(f"{directory}: does not say how tokens become a vector: by their mean, --pooling is another way")
+    return found
 
 
 def _incomplete(directory: str, error: Exception) -> str:
@@ -206,6 +229,8 @@ def _checkpoint_tokenizer(directory: str, max_seq_length: int) -> TextTokenizer:
 def create(name: str, flags: dict[str, Any], texts: Iterable[str] = (), head: str = "",
            head_dropout: float = 0.1) -> tuple[SemanticIndex, TextTokenizer]:
     """Build a new encoder: pretrained by name or directory, or scratch-LxW with a vocabulary from `texts`."""
+    prompts = [flags[key] for key in ("query_prompt", "passage_prompt") if flags.get(key)]
+    texts = itertools.chain(texts, prompts)  # a vocabulary that is made of them has both
     return assemble(name, weights.load(name, flags.get("dropout"), texts), flags, head, head_dropout)
 
 
@@ -229,7 +254,9 @@ def assemble(name: str, found: weights.Pretrained, flags: dict[str, Any], head: 
     flag_checks.check_truncation(model)
     if found.projection:
         _fill_projection(model, found.projection, name)
-    return model, found.make_tokenizer(settings.max_seq_length)
+    tokenizer = found.make_tokenizer(settings.max_seq_length)
+    settings.prompts.check_room(tokenizer)
+    return model, tokenizer
 
 
 def _fill_projection(model: SemanticIndex, projection: dict[str, Any], name: str) -> None:

@@ -1,5 +1,6 @@
 """README.md of a directory for sentence-transformers: what the encoder is, where it comes from, how it was trained."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ tags:
 - sentence-similarity
 ---
 """
-STATE = "training_state.json"  # of the newest checkpoint of a run
+RECORDS = ("training.json", "training_state.json")  # the second: of the newest checkpoint of an older run
 # Of training_state.json: what the position of a run is, not how it was trained.
 POSITION = ("step", "best", "waited")
 
@@ -41,11 +42,10 @@ def _cell(value: Any) -> str:
 def _training(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (flags and data, step and best metric) of the run that a checkpoint is of; empty where it does not say."""
     directory = source if os.path.isdir(source) else os.path.dirname(source)
-    try:
-        with open(os.path.join(directory, STATE), encoding="utf-8") as file:
-            state = json.load(file)
-    except (OSError, ValueError):
-        return {}, {}
+    state: dict[str, Any] = {}
+    for name in RECORDS:
+        with contextlib.suppress(OSError, ValueError), open(os.path.join(directory, name), encoding="utf-8") as file:
+            state = state or json.load(file)
     flags = {key: value for key, value in state.items() if key not in POSITION and not key.startswith("encoder's ")}
     return flags, {key: state[key] for key in ("step", "best") if state.get(key) is not None}
 
@@ -75,7 +75,8 @@ def model_card(model: SemanticIndex, source: str, output_path: str, results: Map
         parts.append("`training texts` is a checksum, `best` the best value of the main metric on the development set "
                      "until `step`.")
     else:
-        parts.append("The checkpoint does not say: the newest one of a run does.")
+        parts.append("The checkpoint does not say: it is from before checkpoints did." if settings.head else
+                     "Not trained with this project: the weights are as they came.")
     parts.append("## Results on the development set")
     parts.append(_table(results, "metric", "value") if results else
                  "Not measured at the export: `--dev_set_file` and `--corpus_file` do.")

@@ -127,8 +127,7 @@ class Recaller:
         depth, found = self.method.depth_for(k), dict[str, Ranking]()
         if self.dense:
             nearest = self.dense.search(queries, depth, title)
-            if title:
-                report_cut(self.dense.tokenizer)
+            report_cut(self.dense.tokenizer)
             if nearest is not None:
                 found["dense"] = nearest
         if runtime.rank():

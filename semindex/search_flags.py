@@ -1,7 +1,7 @@
 """Flags of scripts that search in several ways: which encoder, keyword search, method. Standard library only."""
 
 from semindex.cli import Parser, fraction, nonnegative, positive_int
-from semindex.flags import add_engine, add_trust
+from semindex.flags import add_engine, add_truncation, add_trust
 
 
 def add_either_encoder(parser: Parser, kept: str = "") -> None:
@@ -10,6 +10,7 @@ def add_either_encoder(parser: Parser, kept: str = "") -> None:
     group.add_argument("--params_path", metavar="PATH", help=f"the encoder, a checkpoint directory{kept}")
     group.add_argument("--model_dir", metavar="DIR", help=f"the encoder, as export_model.py wrote it{kept}")
     parser.reads("params_path", "model_dir")
+    add_truncation(parser)
     add_engine(parser)
     add_trust(parser)
 

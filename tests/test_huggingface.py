@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -102,6 +103,19 @@ def test_without_a_pooler_another_pooling_is_asked_for(small):
     with pytest.raises(UserError, match="has no pooler; choose cls, mean or max"):
         create(str(directory), {})
     assert create(str(directory), {"pooling": "mean"})[0].dimension == 256
+
+
+def test_nothing_of_an_encoder_that_is_only_used_is_random(small):
+    directory, _ = small
+    found = []
+    for seed in (1, 2):
+        paddle.seed(seed)
+        model, tokenizer = load(str(directory), {})
+        found.append(dynamic(model, tokenizer)(["退款到账", "银行卡丢了"]))
+    assert (model.settings.pooling, model.settings.output_emb_size) == ("mean", 0)
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(UserError, match="has no linear layer"):
+        load(str(directory), {"output_emb_size": 8})
 
 
 def test_modules_that_are_not_known_are_refused(small):

@@ -19,6 +19,7 @@ from semindex.encode.exported import Predictor, read_manifest, similarity_of
 from semindex.encode.pairs import cosines, pair_cosines
 from semindex.encode.text_encoder import TextEncoder
 from semindex.errors import UserError
+from semindex.search import by_hand
 from semindex.text.aligned import aligned_results, aligned_rows
 from semindex.text.counted import counted, verb
 from semindex.text.streams import given_texts
@@ -234,6 +235,19 @@ def test_pairs_are_encoded_once_by_whatever_encodes(checkpoint):
     assert encoder.run.texts == 2
     np.testing.assert_allclose(found, pair_cosines(encoder, pairs), atol=1e-6)
     np.testing.assert_allclose(found[0], np.prod(encode(encoder, seen), axis=0).sum(), atol=1e-6)
+
+
+def test_a_typed_line_of_another_encoding_is_asked_for_again(monkeypatch, capsys):
+    lines = ["退款", "", os.fsdecode(b"\xbf\xa8"), "卡丢了"]
+
+    def asked(_):
+        if not lines:
+            raise EOFError
+        return lines.pop()
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", asked)
+    assert list(by_hand.typed(False)) == ["卡丢了", "退款"] and "no valid UTF-8" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from models import loading
 from models.encoders import dynamic
 from semindex.encode.pairs import cosines, pair_cosines
 from semindex.encode.text_encoder import TextEncoder, chosen_side
+from semindex.errors import UserError
 from semindex.measure.recall import RecallEvaluator
 from semindex.search.index import IndexSettings
 from semindex.text.corpus import Corpus
@@ -95,7 +96,7 @@ def prompted(toy, tmp_path_factory):
 def test_the_checkpoint_keeps_them(prompted):
     settings = json.loads((prompted / "semantic_index.json").read_text())
     assert (settings["query_prompt"], settings["passage_prompt"]) == ("问：", "答：")
-    assert "--query_prompt x contradicts the checkpoint" in fail(
+    assert "--query_prompt 'x' contradicts the checkpoint" in fail(
         "inference.py", "--params_path", prompted, "--text", "a", "--query_prompt", "x")
     model, tokenizer = loading.load(str(prompted), {})
     encoder = dynamic(model, tokenizer)
@@ -106,6 +107,20 @@ def test_the_checkpoint_keeps_them(prompted):
 
 
 @pytest.mark.slow
+def test_a_vocabulary_made_of_texts_has_the_prompts_too():
+    flags = {"query_prompt": "问：", "passage_prompt": "答：", "max_seq_length": 16}
+    _, tokenizer = loading.create("scratch-1x32", flags, ["银行卡丢了"] * 2)
+    ids = [tokenizer.prompted(prompt)(["卡"]).flat.tolist() for prompt in ("问：", "答：")]
+    assert ids[0] != ids[1] and not {tokenizer.ids([""])[0][0]} & set(ids[0][1:])
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(prompted):
+    with pytest.raises(UserError, match="--max_seq_length 4: the query prompt .* take"):
+        loading.create("scratch-1x32", {"query_prompt": "请问这个问题怎么办", "max_seq_length": 4}, ["请问这个问题怎么办"] * 2)
+    with pytest.raises(UserError, match="the .* prompt .* and the special tokens alone take"):
+        loading.load(str(prompted), {"max_seq_length": 3})
+
+
 def test_every_script_applies_them(toy, prompted, tmp_path):
     """Cosines of predict.py, of vectors by side, of the export and of the result file are one."""
     (tmp_path / "pairs").write_text("卡丢了\t退押金\n")

@@ -20,6 +20,7 @@ import tiny  # noqa: E402
 
 from models.encoders import dynamic  # noqa: E402
 from models.loading import fingerprint, load  # noqa: E402
+from models.model_card import model_card  # noqa: E402
 from models.sentence_directory import export_sentence_transformers, tokenizer_file  # noqa: E402
 from models.weights import huggingface  # noqa: E402
 from semindex.errors import UserError  # noqa: E402
@@ -154,6 +155,15 @@ def test_two_dense_modules_must_be_the_pooler_and_one_more(tmp_path):
         load(str(tmp_path / "o"), {})
 
 
+def test_flags_that_say_other_than_the_directory_are_refused(tmp_path):
+    make_exports.checkpoint("bert-pooler", tmp_path)
+    export_sentence_transformers(*load(str(tmp_path / "checkpoint"), {}), str(tmp_path / "o"), "x")
+    wrong = {"pooling": "max", "output_emb_size": 7, "query_prompt": "XX: ", "passage_prompt": "YY: "}
+    for name, value in wrong.items():
+        with pytest.raises(UserError, match=f"--{name} {value!r} contradicts the checkpoint"):
+            load(str(tmp_path / "o"), {name: value})
+
+
 @pytest.mark.slow
 def test_the_checkpoint_of_a_training_has_a_card(checkpoint, toy, tmp_path):
     out = succeed("export_model.py", "--params_path", checkpoint, "--output_path", tmp_path / "o", "--format",
@@ -166,7 +176,11 @@ def test_the_checkpoint_of_a_training_has_a_card(checkpoint, toy, tmp_path):
                   "| learning_rate | 0.001 |", "| training texts |", f"| {rows[0][0].replace('=', ' | ')} |", "| paddlepaddle |",
                   "SentenceTransformer('o')", "| tokens at most | 24 |"):
         assert words in card, words
-    assert str(toy) not in card
+    assert str(toy) not in card and "| training file | train.csv |" in card
+    kept = shutil.copytree(checkpoint, tmp_path / "older")  # as a checkpoint is that a newer one followed
+    (kept / "training_state.json").unlink()
+    (kept / "manifest.json").unlink()
+    assert "| batch_size | 8 |" in model_card(*load(str(kept), {})[:1], str(kept), "o", {}, {})
 
     # It is an encoder for every script here, a card may be written on, and another export takes its place.
     (tmp_path / "o" / "README.md").write_text("mine")

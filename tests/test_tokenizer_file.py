@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +93,14 @@ def test_identity_follows_the_pieces_not_the_padding(directory):
 def test_a_damaged_file_is_one_line(tmp_path, content, error):
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(UserError, match=error):
+        read_tokenizer(str(tmp_path), 32)
+
+
+def test_a_byte_that_is_no_utf8_is_no_other_piece(directory, tmp_path):
+    content = (Path(directory) / "tokenizer.json").read_bytes()
+    (tmp_path / "tokenizer.json").write_bytes(content.replace("卡".encode(), "卡".encode()[:2] + b"\xff") if "卡".encode() in content
+                                              else content[:-2] + b"\xff" + content[-2:])
+    with pytest.raises(UserError, match="is no UTF-8"):
         read_tokenizer(str(tmp_path), 32)
 
 

@@ -18,6 +18,7 @@ from semindex.errors import UserError
 from semindex.locks import own_path, remove_left_over
 from semindex.text.tokenizer import TextTokenizer
 
+RECORD = "training.json"  # how the weights came to be, for people; it stays where a newer checkpoint is there
 STATE, OPTIMIZER, HEAD, SCALER = "training_state.json", "optimizer.pdopt", "head.pdparams", "loss_scaler"
 LOG = "visualdl"  # curves of the training, in its directory
 
@@ -90,8 +91,10 @@ class Checkpoints:
         return os.path.join(self.save_dir, os.readlink(link)) if os.path.islink(link) else None
 
     def save(self, model: SemanticIndex, head: Head, tokenizer: TextTokenizer, step: int,
-             optimizer: dict[str, Any], state: dict[str, Any], best: bool) -> str:
+             optimizer: dict[str, Any], state: dict[str, Any], best: bool, about: dict[str, Any]) -> str:
         """Write a checkpoint under a temporary name, rename it, point latest (and best) at it; return its path.
+
+        state: what a resume needs; about: what else a reader wants to know of the training.
 
         Raises UserError, and leaves nothing half written, where the weights are not finite.
         """
@@ -108,6 +111,8 @@ class Checkpoints:
                 paddle.save(optimizer, os.path.join(partial, OPTIMIZER))
                 with open(os.path.join(partial, STATE), "w", encoding="utf-8") as file:
                     json.dump(state, file, indent=2)
+                with open(os.path.join(partial, RECORD), "w", encoding="utf-8") as file:
+                    json.dump(state | about, file, indent=2, ensure_ascii=False)
                 manifest.write(partial, "checkpoint")
         except OSError as error:
             raise UserError(f"--save_dir {self.save_dir}: the checkpoint of step {step} could not be written "

@@ -84,7 +84,8 @@ class Run:
             optimizer = rename_optimizer(step.optimizer.state_dict(), step.names)
             if step.scaler.is_enable():
                 optimizer[SCALER] = step.scaler.state_dict()
-            path = self.checkpoints.save(step.model, step.head, self.tokenizer, self.number, optimizer, state, best)
+            path = self.checkpoints.save(step.model, step.head, self.tokenizer, self.number, optimizer, state, best,
+                                         {"training file": step.data.source})
             runtime.say(f"saved {path}")
 
         runtime.on_rank_0(write)

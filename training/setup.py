@@ -15,7 +15,7 @@ from models.heads.head import Head
 from models.heads.matryoshka import Matryoshka
 from models.semantic_index import SemanticIndex
 from models.settings import read_settings
-from models.weights import scratch
+from models.weights import huggingface, scratch
 from semindex import runtime
 from semindex.errors import UserError
 from semindex.files import named
@@ -74,6 +74,8 @@ def encoder(args: argparse.Namespace, texts: Iterable[str],
     flags, rates = vars(args), [args.head_dropout, args.dropout, 0.1]
     rate = next(rate for rate in rates if rate is not None)
     name = args.model_name_or_path or "rocketqa-zh-base-query-encoder"
+    if args.init_from_ckpt and huggingface.claims(args.init_from_ckpt):  # what others published, named either way
+        name, args.init_from_ckpt = args.init_from_ckpt, None
     if args.init_from_ckpt:
         check_kept(args.init_from_ckpt, "--init_from_ckpt")
         directory, weights = loading.locate(args.init_from_ckpt)
@@ -102,7 +104,8 @@ def dealing(args: argparse.Namespace, model: SemanticIndex, tokenizer: TextToken
     if args.chunk_numbers:
         chunk = -(-args.batch_size * columns // args.chunk_numbers)
     return {"seed": args.seed, "rank": runtime.rank(), "world": runtime.world_size(), "pad_id": tokenizer.pad_id,
-            "no_duplicates": args.false_negatives == "no_duplicates", "chunk": chunk}
+            "no_duplicates": args.false_negatives == "no_duplicates", "chunk": chunk,
+            "source": os.path.basename(args.train_set_file or args.queries_file or "")}
 
 
 def training_set(args: argparse.Namespace, samples: list[list[str]], model: SemanticIndex,

@@ -15,7 +15,7 @@ from deploy.service.guard import Limits
 from deploy.service.serving import Service
 from deploy.service.workers import Worker
 from semindex import runtime
-from semindex.encode.exported import Predictor, exported_fingerprint
+from semindex.encode.exported import Predictor, fingerprint_of
 from semindex.errors import UserError
 from semindex.faq.asking import open_faq
 from semindex.search.index import IndexSettings
@@ -25,13 +25,15 @@ from semindex.text.tables import read_labelled
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-def open_model(path: str, engine: str, threads: int, trust: bool, batch_size: int | None = None) -> Model:
-    """Return the encoder of an export. engine: auto is onnx where the export has it; batch_size: None for the usual."""
+def open_model(path: str, engine: str, threads: int, trust: bool, batch_size: int | None = None,
+               truncate_dim: int = 0) -> Model:
+    """Return the encoder of an export. engine: auto is onnx where the export has it; batch_size: None for the usual;
+    truncate_dim: see Predictor."""
     if engine == "auto":
         engine = "onnx" if os.path.isfile(os.path.join(path, "model.onnx")) else "static"
     encoder = Predictor(path, "cpu", "paddle" if engine == "static" else "onnx", "int8" if engine == "int8" else "fp32",
-                        threads, None, batch_size, trust)
-    return Model(encoder, exported_fingerprint(path) + " int8" * (engine == "int8"), path)
+                        threads, None, batch_size, trust, truncate_dim)
+    return Model(encoder, fingerprint_of(path, engine, encoder.truncate_dim), path)
 
 
 def _model_dir(args: argparse.Namespace, faq: Any) -> str:
@@ -42,6 +44,11 @@ def _model_dir(args: argparse.Namespace, faq: Any) -> str:
     if not path:
         raise UserError("name the encoder with --model_dir, or a FAQ with --faq_dir")
     return os.path.abspath(path)
+
+
+def _width(args: argparse.Namespace, faq: Any) -> int:
+    """Return how many numbers of a vector to keep, 0 for all: what the flag says, else what the FAQ was built with."""
+    return int(faq.encoder.get("truncate_dim", 0) if faq and args.truncate_dim is None else args.truncate_dim or 0)
 
 
 def _live(args: argparse.Namespace, model: Model, calibration: Calibration | None,
@@ -88,7 +95,7 @@ def build(args: argparse.Namespace, worker: Worker | None) -> tuple[Service, Any
         raise UserError("--calibration needs --faq_dir, the FAQ that it was made for")
     path = _model_dir(args, faq)
     opener = functools.partial(open_model, engine=args.engine, threads=args.cpu_threads, trust=args.trust_files,
-                               batch_size=args.batch_size)
+                               batch_size=args.batch_size, truncate_dim=_width(args, faq))
     model = opener(path)
     if calibration and faq and model.fingerprint != faq.encoder["fingerprint"]:
         runtime.warn(f"the calibration was made with another encoder than {path}; it is left out")

@@ -69,6 +69,7 @@ def parser() -> Parser:
     parser.add_argument("--workers", type=positive_int, default=1, metavar="N",
                         help="processes behind the port; more than one imply --supervise [1]")
     parser.add_argument("--supervise", action="store_true", help="start the service again whenever it dies")
+    flags.add_truncation(parser)
     flags.add_index(parser)
     group = parser.add_argument_group("new encoders")
     group.add_argument("--dev_file", metavar="FILE",

@@ -131,6 +131,12 @@ def _by_paddlenlp(model_dir: str, max_seq_length: int) -> TextTokenizer:
     return PaddlenlpTokenizer(AutoTokenizer.from_pretrained(os.path.abspath(model_dir)), max_seq_length)
 
 
+def fingerprint_of(model_dir: str, engine: str, truncate_dim: int = 0) -> str:
+    """Return what tells the vectors of an export, an engine and a width from others."""
+    width = f" first {truncate_dim}" * bool(truncate_dim)
+    return exported_fingerprint(model_dir) + " int8" * (engine == "int8") + width
+
+
 class Predictor(TextEncoder):
     """Callable from texts to their vectors, by an exported directory; see TextEncoder.
 
@@ -151,7 +157,10 @@ class Predictor(TextEncoder):
         self.threshold: float | None = content.get("threshold")
         similarity = similarity_of(model_dir, content)
         kept = choose(truncate_dim, content["dimension"], content.get("matryoshka_dims", []), similarity)
+        self.truncate_dim = kept
         tokenizer = load_tokenizer(model_dir, content, self.max_seq_length)
+        prompts = Prompts(**content.get("prompts", {}))
+        prompts.check_room(tokenizer)
         if precision == "int8" or engine == "onnx":
             if device == "gpu":
                 raise UserError("--device gpu: ONNX graphs run on a CPU here; leave --device out")
@@ -162,4 +171,4 @@ class Predictor(TextEncoder):
             run = paddle_engine(model_dir, device, precision, threads)
         super().__init__((lambda ids: truncate(run(ids), kept)) if kept else run, tokenizer,
                          kept or content["dimension"], batch_size, similarity=similarity,
-                         prompts=Prompts(**content.get("prompts", {})))
+                         prompts=prompts)

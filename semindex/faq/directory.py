@@ -23,7 +23,8 @@ from semindex.text.corpus import Corpus
 from semindex.text.same_text import SameTexts
 
 META, ENTRIES, FORMAT = "faq.json", "entries.jsonl", 1
-ENCODER = {"kind": one_of("checkpoint", "export"), "path": text(), "fingerprint": text(), "engine": text()}
+ENCODER = {"kind": one_of("checkpoint", "export"), "path": text(), "fingerprint": text(), "engine": text(),
+           "truncate_dim": text().optional()}
 FIELDS = {"format": whole(1, 2**31), "entries": whole(1, 2**31), "questions": whole(1, 2**40),
           "encoder": object_of(ENCODER)}
 ADVICE = "build it again with build_faq.py"

@@ -43,10 +43,14 @@ def typed(skip_bad_lines: bool, prompt: str = "query> ") -> Iterator[str]:
 
     while True:
         try:
-            yield input(prompt).strip()
+            line = input(prompt).strip()
         except EOFError:
             print()
             return
+        try:
+            yield from given_texts("what was typed", [line] if line else [])
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
 
 
 def print_nearest(recall: Recall, corpus: Corpus, queries: Sequence[str], args: argparse.Namespace) -> None:

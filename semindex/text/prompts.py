@@ -1,6 +1,12 @@
 """What stands before a text, by its side: a query's or a passage's prompt."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from semindex.errors import UserError
+
+if TYPE_CHECKING:
+    from semindex.text.tokenizer import TextTokenizer
 
 SIDES = ("query", "passage")
 
@@ -24,6 +30,15 @@ class Prompts:
     def differ(self) -> bool:
         """Whether a text gives other tokens as a query than as a passage."""
         return self.of("query") != self.of("passage")
+
+    def check_room(self, tokenizer: "TextTokenizer") -> None:
+        """Raise UserError where a prompt leaves no token to the text: all texts would have the same vector."""
+        for side in SIDES:
+            prompt = self.of(side)
+            taken = int(tokenizer.with_length(8192).prompted(prompt)([""]).lengths[0]) if prompt else 0
+            if taken >= tokenizer.max_seq_length:
+                raise UserError(f"--max_seq_length {tokenizer.max_seq_length}: the {side} prompt {prompt!r} and the "
+                                f"special tokens alone take {taken}")
 
     def identity(self) -> list[str]:
         """Return what decides vectors; empty without prompts, so that older fingerprints stay."""

@@ -99,8 +99,11 @@ def read_tokenizer(directory: str, max_seq_length: int) -> FileTokenizer | None:
     path = os.path.join(directory, FILE)
     if not os.path.isfile(path):
         return None
-    with open(path, encoding="utf-8", errors="replace") as file:
-        content = file.read()
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = file.read()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read as a tokenizer (byte {error.start + 1} is no UTF-8)") from None
     special = _special_tokens(directory)
     tokenizer = FileTokenizer(content, max_seq_length, 0, special, path)
     pad_id = tokenizer.rust.token_to_id(special["pad_token"]) if "pad_token" in special else None
