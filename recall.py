@@ -58,7 +58,7 @@ def main() -> None:
     inputs = inputs or read_inputs(args, dense.separator if dense else " ")
     recaller = Recaller(args, method, dense, inputs.corpus, len(inputs.queries))
     if dense and dense.index and args.calibration:
-        check_calibration(args.calibration, dense.index.encoder)
+        check_calibration(args.calibration, dense.index.encoder, inputs.corpus.fingerprint)
     if by_hand:
         answer(recaller, inputs.corpus, inputs.queries, args)
         return

@@ -13,6 +13,7 @@ import numpy as np
 from semindex.errors import UserError
 from semindex.fields import Field, object_of, one_of, read_fields, real, text, whole
 from semindex.files import atomic_file
+from semindex.runtime import warn
 from semindex.search.fusion import FUSION, Fused, Fusion, Ranking, fuse
 
 SOURCES = ("dense", "keyword")
@@ -111,11 +112,17 @@ class Calibration:
                    content["measured"], content["temperature"], content.get("thresholds"))
 
 
-def check_calibration(path: str, encoder: str) -> None:
-    """Raise UserError where a calibration was made with another encoder: its weights are of that one's scores."""
+def check_calibration(path: str, encoder: str, corpus: str) -> None:
+    """Raise UserError where a calibration was made with another encoder: its weights are of that one's scores.
+
+    Warn where it was made for a FAQ or another corpus, which may have changed a little. corpus: a fingerprint.
+    """
     found = Calibration.load(path)
     if found.encoder != encoder:
         raise UserError(f"--calibration {path}: was made with another encoder; run calibrate.py with this one")
+    if found.corpus != corpus:
+        other = "a FAQ" if found.thresholds else "another corpus"
+        warn(f"--calibration {path}: was made for {other}; run calibrate.py with this one to know what is best for it")
 
 
 def method_of(args: argparse.Namespace) -> Method:
