@@ -1,4 +1,9 @@
-"""Metrics of recall_result files, TREC runs, vectors, scores of labelled pairs, replies of a FAQ; systems compared."""
+"""Metrics of recall_result files, TREC runs, vectors, scores of labelled pairs, replies of a FAQ; systems compared.
+
+Kinds of files that are given together are measured one after the other.
+"""
+
+import argparse
 
 from semindex import cli, flags
 
@@ -61,18 +66,25 @@ def main() -> None:
     """Read, count, print."""
     args = parser().parse_args()
     from semindex.measure import faq, report, score_files, vectors
-    from semindex.measure.hits import percent
     from semindex.runtime import rank
 
-    kind = report.check(args)
+    kinds = report.check(args)
     if rank() > 0:
         return
-    if kind == "score_file":
+    readers = {"run_file": report.of_runs, "vectors_dir": vectors.of_vectors, "reply_file": faq.of_replies,
+               "recall_result_file": report.of_results}
+    found = {kind: read(args) for kind, read in readers.items() if kind in kinds}  # before anything is printed
+    for kind, values in found.items():
+        show(args, kind, values)
+    if "score_file" in kinds:
         score_files.show(args)
-        return
-    read = {"run_file": report.of_runs, "vectors_dir": vectors.of_vectors, "reply_file": faq.of_replies,
-            "recall_result_file": report.of_results}[kind]
-    values = read(args)
+
+
+def show(args: argparse.Namespace, kind: str, values: dict[str, dict[str, list[float]]]) -> None:
+    """Print the metrics of one kind of files, or compare them."""
+    from semindex.measure import faq, report
+    from semindex.measure.hits import percent
+
     if args.compare:
         report.compare(values, args.seed, faq.BY_STATE if kind == "reply_file" else ())
         return
@@ -80,7 +92,7 @@ def main() -> None:
     report.show({path: {name: round(value / 100, 5) if args.fractions else value for name, value in row.items()}
                  for path, row in results.items()},
                 args.format or ("table" if len(results) > 1 else "lines"), 4 if args.fractions else 2)
-    if args.result_tsv and args.recall_result_file:
+    if args.result_tsv and kind == "recall_result_file":
         report.append_result(args.result_tsv, results)
 
 

@@ -186,6 +186,14 @@ def test_labelled_pairs_count_where_they_match(tmp_path):
     assert "no pair has a label above 0" in fail(*command, cwd=tmp_path)
 
 
+def test_kinds_of_files_are_measured_one_after_the_other(tmp_path):
+    (tmp_path / "labelled.csv").write_text("a\tb\t1\nc\td\t0\n")
+    (tmp_path / "scores").write_text("0.9\n0.1\n")
+    pairs = ["--labelled_file", tmp_path / "labelled.csv", "--score_file", tmp_path / "scores"]
+    lines = evaluate(tmp_path, [("q", "a")], [("q", ["a", *others(49)])], *pairs)
+    assert lines[0] == "recall@1=100.0" and any(line.startswith("average_precision=100.0") for line in lines[5:])
+
+
 def test_a_list_shorter_than_recall_num_is_said(tmp_path):
     done = run(*files(tmp_path, [("q", "a")], [("q", ["b", "a"])]), cwd=tmp_path)
     assert "the longest list holds 2 texts" in done.stderr and "recall@50=100.0" in done.stdout

@@ -25,10 +25,10 @@ NEEDED = {"recall_result_file": "similar_text_pair_file", "run_file": "qrels_fil
           "reply_file": "questions_file", "score_file": "labelled_file"}
 
 
-def check(args: Namespace) -> str:
-    """Return the kind of files that the flags name; UserError where they name none, or two kinds."""
+def check(args: Namespace) -> list[str]:
+    """Return the kinds of files that the flags name; UserError where they name none."""
     given = [name for name in NEEDED if getattr(args, name)]
-    if len(given) != 1:
+    if not given:
         raise UserError("give either --similar_text_pair and --recall_result_file, or --qrels_file and --run_file or "
                         "--vectors_dir, or --questions_file and --reply_file, or --labelled_file and --score_file")
     if args.score_file is None:
@@ -37,16 +37,16 @@ def check(args: Namespace) -> str:
                 raise UserError(f"--{flag} goes with --score_file")
     elif args.compare:
         raise UserError("--compare does not go with --score_file: scores of pairs are no ranked lists")
-    needed = NEEDED[given[0]]
-    if not getattr(args, needed):
-        raise UserError(f"--{given[0]} needs --{needed}")
+    for name in given:
+        if not getattr(args, NEEDED[name]):
+            raise UserError(f"--{name} needs --{NEEDED[name]}")
     if args.candidates_file and not args.vectors_dir:
         raise UserError("--candidates_file goes with --vectors_dir; rank_collection.py writes a run of them")
     if args.format == "short" and (not args.recall_result_file or args.recall_num < 10):
         raise UserError("--format short shows Recall@10 and @50 of recall_result files; it wants --recall_num >= 10")
     if args.compare and args.fractions:
         raise UserError("--compare prints percent; leave --fractions out")
-    return given[0]
+    return given
 
 
 def check_queries(path: str, found: Container[str], asked_file: str, asked: Collection[str]) -> None:
