@@ -40,7 +40,7 @@ def parser() -> cli.Parser:
     group = parser.add_argument_group("replies of a FAQ")
     group.add_argument("--reply_file", nargs="+", metavar="FILE", help="what ask.py --questions_file wrote")
     group.add_argument("--questions_file", metavar="FILE",
-                       help="question<TAB>standard question that answers it, the second empty where none does")
+                       help="question<TAB>question of the FAQ that means the same, the second empty where none does")
     group = parser.add_argument_group("scores of labelled pairs")
     group.add_argument("--score_file", nargs="+", metavar="FILE",
                        help="what predict.py wrote of the labelled file, a score a line")

@@ -90,7 +90,7 @@ def test_the_papers_encoder_ends_in_a_layer_norm(tmp_path):
     save(model, tokenizer, str(tmp_path / "c"))
     again, _ = load(str(tmp_path / "c"), {})
     np.testing.assert_array_equal(again(ids).numpy(), found)
-    with pytest.raises(UserError, match="--similarity cosine contradicts the checkpoint"):
+    with pytest.raises(UserError, match="--similarity 'cosine' contradicts the checkpoint"):
         load(str(tmp_path / "c"), {"similarity": "cosine"})
     with pytest.raises(UserError, match="go on with train_ance.py"):
         again.set_head("in_batch_negative")

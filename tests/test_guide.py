@@ -172,14 +172,14 @@ def differ(one, two):
 def test_in_training(script, guiding, toy, tmp_path):
     command = [script, *TRAIN[1:], "--train_set_file", toy / "train.csv", "--max_steps", 3, "--dropout", 0]
     succeed(*command, "--save_dir", tmp_path / "plain")
-    text = succeed(*command, "--save_dir", tmp_path / "guided", "--guide_model", guiding)
+    text = succeed(*command, "--save_dir", tmp_path / "guided", "--guide_model", guiding, "--guide_margin", 0.2)
     assert f"guide {guiding}: " in text and "left out of the first 3 batches" in text
     none = succeed(*command, "--save_dir", tmp_path / "off", "--guide_model", guiding, "--guide_margin=-3")
     assert "margin -3: 0 of" in none
     plain, guided, off = (weights(tmp_path / name) for name in ("plain", "guided", "off"))
     assert differ(plain, off) == 0 < differ(plain, guided)  # a guide that says nothing changes nothing
     state = json.loads((tmp_path / "guided" / "latest" / "training_state.json").read_text(encoding="utf-8"))
-    assert state["guide"].endswith(", margin 0")
+    assert state["guide"].endswith(", margin 0.2")
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ class Checkpoints:
                 with open(os.path.join(partial, STATE), "w", encoding="utf-8") as file:
                     json.dump(state, file, indent=2)
                 with open(os.path.join(partial, RECORD), "w", encoding="utf-8") as file:
-                    json.dump(state | about, file, indent=2, ensure_ascii=False)
+                    json.dump(state | about, file, indent=2)
                 manifest.write(partial, "checkpoint")
         except OSError as error:
             raise UserError(f"--save_dir {self.save_dir}: the checkpoint of step {step} could not be written "

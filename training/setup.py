@@ -141,7 +141,8 @@ def dev_evaluation(args: argparse.Namespace, samples: list[list[str]]) -> Evalua
     """Return the evaluation during training, None where no dev file is given: Spearman for labelled pairs, recall of
     those above 0 before it where there is a corpus."""
     if not args.dev_set_file:
-        for flag in ("evaluate", "eval_steps", "early_stopping", "corpus_file"):
+        own = () if hasattr(args, "queries_file") else ("corpus_file",)  # ANCE draws negatives from it
+        for flag in ("evaluate", "eval_steps", "early_stopping", *own):
             if getattr(args, flag):
                 raise UserError(f"--{flag} needs --dev_set_file")
         return None
