@@ -15,7 +15,7 @@ from .commands import INPUTS, OUTPUTS
 IDLE, TIMEOUT, MEMORY = 3, 60, 8 << 30  # seconds without work, seconds in all, bytes: beyond them a command has failed
 
 # Files that tell the time or a path, or are drawn: not compared.
-VARIES = ("*/visualdl/*", "*/result.tsv", "*/manifest.json", "*/training_state.json", "*/generation.json", "*/collection.json", "*/index.json",
+VARIES = ("*/visualdl/*", "*/result.tsv", "*/manifest.json", "*/training_state.json", "*/training.json", "*/generation.json", "*/collection.json", "*/index.json",
           "*/tokenizer_config.json", "*.png", "*.svg", "*.db/*")
 
 
