@@ -51,8 +51,9 @@ def recalled(data: str, out: str, name: str, checkpoint: str, threads: int) -> d
         call("recall.py", "--device", "cpu", "--params_path", checkpoint, "--corpus_file", f"{data}/corpus.csv",
              "--similar_text_pair", f"{data}/test.csv", "--recall_num", "50", "--recall_result_dir", out,
              "--recall_result_file", f"{name}.recall", threads=threads)
+        found = measured(data, out, f"{name}.recall")
         with open(result, "w") as file:
-            json.dump(measured(data, out, f"{name}.recall"), file)
+            json.dump(found, file)
     with open(result) as file:
         return json.load(file)
 

@@ -75,8 +75,9 @@ def run(data: str, out: str, method: str, seed: int, args: argparse.Namespace) -
              "--recall_result_file", f"{name}.recall", "--engine", args.engine,
              "--index_type", args.index_type, *(["--index_dir", f"{out}/{name}.index"] if args.keep_index else []),
              threads=args.threads)
+        found = measured(data, out, f"{name}.recall")
         with open(result, "w") as file:
-            json.dump(measured(data, out, f"{name}.recall"), file)
+            json.dump(found, file)
         print(f"{method}, seed {seed}: done", file=sys.stderr, flush=True)
     with open(result) as file:
         return json.load(file)
