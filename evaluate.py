@@ -3,8 +3,6 @@
 Kinds of files that are given together are measured one after the other.
 """
 
-import argparse
-
 from semindex import cli, flags
 
 TREC_METRICS = ("mrr@10", "recall@1000", "ndcg@10", "map", "hole@10")
@@ -65,35 +63,9 @@ def parser() -> cli.Parser:
 def main() -> None:
     """Read, count, print."""
     args = parser().parse_args()
-    from semindex.measure import faq, report, score_files, vectors
-    from semindex.runtime import rank
+    from semindex.measure.kinds import measure
 
-    kinds = report.check(args)
-    if rank() > 0:
-        return
-    readers = {"run_file": report.of_runs, "vectors_dir": vectors.of_vectors, "reply_file": faq.of_replies,
-               "recall_result_file": report.of_results}
-    found = {kind: read(args) for kind, read in readers.items() if kind in kinds}  # before anything is printed
-    for kind, values in found.items():
-        show(args, kind, values)
-    if "score_file" in kinds:
-        score_files.show(args)
-
-
-def show(args: argparse.Namespace, kind: str, values: dict[str, dict[str, list[float]]]) -> None:
-    """Print the metrics of one kind of files, or compare them."""
-    from semindex.measure import faq, report
-    from semindex.measure.hits import percent
-
-    if args.compare:
-        report.compare(values, args.seed, faq.BY_STATE if kind == "reply_file" else ())
-        return
-    results = {path: {name: percent(row) for name, row in found.items()} for path, found in values.items()}
-    report.show({path: {name: round(value / 100, 5) if args.fractions else value for name, value in row.items()}
-                 for path, row in results.items()},
-                args.format or ("table" if len(results) > 1 else "lines"), 4 if args.fractions else 2)
-    if args.result_tsv and kind == "recall_result_file":
-        report.append_result(args.result_tsv, results)
+    measure(args)
 
 
 if __name__ == "__main__":
