@@ -195,7 +195,7 @@ def _as_published(directory: str, flags: dict[str, Any]) -> weights.Pretrained:
     """
     found = weights.load(directory, flags.get("dropout"), ())
     if found.settings:
-        flag_checks.check_flags(flags, EncoderSettings(directory, **{"pooling": "pooler"} | found.settings), directory)
+        flag_checks.check_flags(flags, EncoderSettings(directory, **found.settings), directory)
         return found
     if flags.get("output_emb_size"):
         raise UserError(f"--output_emb_size {flags['output_emb_size']}: {directory} has no linear layer; train one, "

@@ -48,12 +48,13 @@ def ask(address, method, path, body=None):
         return json.loads(answer.read())
 
 
-def tricky(address, method, path, body, chunked=False):
+def tricky(address, method, path, body, chunked=False, headers=None):
     """The status of a request whose path is sent as it is."""
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
     data = json.dumps(body).encode()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who is refused may be cut off while it sends
-        connection.request(method, path, iter([data]) if chunked else data, {"Content-Type": "application/json"}, encode_chunked=chunked)
+        connection.request(method, path, iter([data]) if chunked else data,
+                           {"Content-Type": "application/json"} | (headers or {}), encode_chunked=chunked)
     return connection.getresponse().status
 
 
@@ -92,6 +93,9 @@ def test_what_one_worker_is_told_every_worker_finds(exports, tmp_path):
                              ("DELETE", f"/entries/x/%2e%2e/{ids[3]}"), ("DELETE", f"/entries/x/../{ids[3]}")):
             assert tricky(own[1], method, path, {"question": "混进来的", "answer": "x"}) in (404, 405), path
         assert tricky(own[1], "POST", "/entries", {"question": "混进来的", "answer": "x" * (5 << 20)}, chunked=True) == 413
+        page = {"Host": "localhost:8000", "Origin": "http://localhost:8000"}  # the service's own, by its other name
+        assert tricky(own[1], "DELETE", "/entries/999999", {}, headers=page) == 404
+        assert tricky(own[1], "DELETE", "/entries/999999", {}, headers=page | {"Origin": "http://evil.example"}) == 403
         assert everywhere("第3个充电桩在哪") == "地下3层"
         ask(own[1], "POST", "/admin/activate", {"model": "2", "force": True})
         while any(ask(address, "GET", "/info")["model"] != "2" for address in own):

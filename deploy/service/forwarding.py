@@ -58,7 +58,9 @@ class _Forwarding:
         except HTTPException as error:  # too large, or too slow
             await problem(error.status_code, error.detail, **dict(error.headers or {}))(scope, receive, send)
             return
-        headers = [(name, value) for name, value in scope["headers"] if name.decode().lower() not in (*DROPPED, "host")]
+        # Host and Origin were looked at here; to the process that writes this one is who asks.
+        left_out = (*DROPPED, "host", "origin")
+        headers = [(name, value) for name, value in scope["headers"] if name.decode().lower() not in left_out]
         # As it came: a path that is decoded and written anew may name another entry.
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         try:
