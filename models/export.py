@@ -49,7 +49,7 @@ def write_manifest(model: SemanticIndex, tokenizer: TextTokenizer, directory: st
         "source": source, "written": time.strftime("%Y-%m-%dT%H:%M:%S"), "dimension": model.dimension,
         "max_seq_length": model.settings.max_seq_length,
         "similarity": model.settings.similarity, "matryoshka_dims": model.settings.matryoshka_dims,
-        "threshold": model.settings.threshold,
+        "principal_axes": model.settings.principal_axes, "threshold": model.settings.threshold,
         "prompts": asdict(model.settings.prompts),
         "max_position_embeddings": longest_text(model.ptm.config) or model.settings.max_seq_length,
         "tokenizer": about, "versions": versions()})

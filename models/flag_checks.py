@@ -51,4 +51,5 @@ def check_lengths(settings: EncoderSettings, flags: dict[str, Any], config: Any)
 def check_truncation(model: SemanticIndex) -> None:
     """Warn of a width that the encoder was not trained for; the whole width is no truncation."""
     settings = model.settings
-    settings.truncate_dim = choose(settings.truncate_dim, model.width, settings.matryoshka_dims, settings.similarity)
+    settings.truncate_dim = choose(settings.truncate_dim, model.width, settings.matryoshka_dims, settings.similarity,
+                                   settings.principal_axes)

@@ -18,7 +18,7 @@ FIELDS = {"encoder": text()} | {name: field.optional() for name, field in {
     "max_seq_length": whole(3, 8192), "head": text(), "training_pooling": one_of("", *POOLINGS),
     "similarity": one_of("cosine", "dot"), "query_prompt": text(), "passage_prompt": text(),
     "query_prompt_on_both": truth(), "projection_activation": one_of("", *ACTIVATIONS), "projection_bias": truth(),
-    "matryoshka_dims": list_of(whole(1, 65_536)), "truncate_dim": whole(0, 65_536),
+    "matryoshka_dims": list_of(whole(1, 65_536)), "principal_axes": truth(), "truncate_dim": whole(0, 65_536),
     "max_query_length": whole(0, 8192), "max_chunks": whole(1, 2**40), "threshold": real(-2, 2).or_none(),
     "format": whole(1, FORMAT),
 }.items()}
@@ -36,8 +36,10 @@ class EncoderSettings:
     max_query_length, max_chunks: tokens of a query, 0 for max_seq_length, and passages of a document at most, where a
     collection is ranked. query_prompt, passage_prompt, query_prompt_on_both: see semindex.text.prompts.Prompts.
     projection_activation, projection_bias: of the linear layer. matryoshka_dims: widths that the first numbers of a
-    vector were trained to serve at; truncate_dim: how many of them to keep, 0 for all. threshold: the cosine from which
-    two texts are taken to match, by the F1 of a dev file labelled 0 and 1; None where these weights were not measured.
+    vector were trained to serve at; principal_axes: whether the linear layer began as a turn to the principal axes of
+    some texts, so that the first numbers hold most; truncate_dim: how many of them to keep, 0 for all. threshold: the
+    cosine from which two texts are taken to match, by the F1 of a dev file labelled 0 and 1; None where these weights
+    were not measured.
     """
 
     encoder: str
@@ -56,6 +58,7 @@ class EncoderSettings:
     projection_activation: str = ""
     projection_bias: bool = True
     matryoshka_dims: list[int] = field(default_factory=list)
+    principal_axes: bool = False
     truncate_dim: int = 0
     threshold: float | None = None
     format: int = FORMAT

@@ -11,6 +11,7 @@ from reference.make_distill import TEMPERATURE, WIDTH, vectors
 from data import Neighbours, TrainingSet
 from models.heads.distill import Distill
 from models.heads.matryoshka import Matryoshka
+from models.weights.principal import principal_directions
 from semindex.text.prompts import Prompts
 from training import teacher
 from training.teacher import Spread, Targets, Texts
@@ -85,10 +86,10 @@ def test_principal_directions_keep_inner_products_best():
     """Against numpy's SVD: the same subspace, the same share, and no other product of rank k is nearer."""
     rng = np.random.default_rng(0)
     rows = (rng.standard_normal([300, 10]) * np.geomspace(3, 0.1, 10) + 1).astype(np.float32)
-    basis, share = teacher.principal_directions(rows, 4)
+    basis, shares = principal_directions(rows, 4)
     _, values, directions = np.linalg.svd(rows.astype(np.float64), full_matrices=False)
     np.testing.assert_allclose(basis @ basis.T, directions[:4].T @ directions[:4], atol=1e-5)
-    assert share == pytest.approx((values[:4] ** 2).sum() / (values**2).sum(), abs=1e-6)
+    np.testing.assert_allclose(shares, np.cumsum(values**2) / (values**2).sum(), atol=1e-6)
     assert (basis[np.abs(basis).argmax(0), np.arange(4)] > 0).all()
     error = np.linalg.norm(rows @ rows.T - (rows @ basis) @ (rows @ basis).T)
     assert error == pytest.approx(np.sqrt((values[4:] ** 4).sum()), rel=1e-3)
@@ -97,7 +98,7 @@ def test_principal_directions_keep_inner_products_best():
 def test_targets():
     rows, numbers = vectors(1, 2)[0].astype(np.float32), np.array([[0, 1], [2, 3]])
     np.testing.assert_array_equal(Targets(rows, numbers, "key")[np.array([1])], rows[[[2, 3]]])
-    basis, _ = teacher.principal_directions(rows, 3)
+    basis, _ = principal_directions(rows, 3)
     found = Targets(rows, numbers, "key", basis)[np.array([1, 0])]
     assert found.shape == (2, 2, 3)
     wanted = rows[[2, 3]] @ basis

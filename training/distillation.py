@@ -9,6 +9,7 @@ from data import Neighbours, TrainingSet
 from models.encoders import dynamic
 from models.heads.distill import Distill
 from models.semantic_index import SemanticIndex
+from models.weights.principal import principal_directions
 from semindex import runtime
 from semindex.errors import UserError
 from semindex.roles import check_kept
@@ -140,9 +141,9 @@ def run(args: argparse.Namespace) -> str:
 
 
 def basis(vectors: np.ndarray, width: int) -> np.ndarray:
-    """Return rank 0's principal directions of the teacher's vectors, float32 [their width, width]; see teacher."""
+    """Return rank 0's principal directions of the teacher's vectors, float32 [their width, width]."""
     return np.asarray(runtime.share(
-        teacher.principal_directions(vectors, width)[0] if runtime.rank() == 0 else None), np.float32)
+        principal_directions(vectors, width)[0] if runtime.rank() == 0 else None), np.float32)
 
 
 def targets_of(vectors: np.ndarray, texts: Texts, key: str, model: SemanticIndex) -> Targets:
@@ -160,8 +161,8 @@ def targets_of(vectors: np.ndarray, texts: Texts, key: str, model: SemanticIndex
     if model.settings.similarity == "dot":
         raise UserError(f"the student's vectors have {model.width} numbers, the teacher's {wide}, and vectors for "
                         f"inner products are not reduced; give the student --output_emb_size {wide}")
-    directions, share = runtime.share(
-        teacher.principal_directions(vectors, model.width) if runtime.rank() == 0 else None)
+    directions, shares = runtime.share(
+        principal_directions(vectors, model.width) if runtime.rank() == 0 else None)
     runtime.say(f"the teacher's vectors reduced by PCA from {wide} to {model.width} numbers, which keep "
-                f"{100 * share:.2f} % of their squared length")
+                f"{100 * shares[model.width - 1]:.2f} % of their squared length")
     return Targets(vectors, texts.rows, key, directions)

@@ -24,7 +24,6 @@ from semindex.text.tokenizer import TextTokenizer
 from training.parallel import locked
 
 KIND, FILE, NAME = "teacher-vectors", "vectors.npy", "teacher"
-BLOCK = 2**16  # vectors worked on at once
 
 
 @dataclass
@@ -78,7 +77,7 @@ class Texts:
 class Targets:
     """The teacher's vectors of samples, see data.Labels. vectors: float32 [texts, width]; rows: see Texts.
 
-    basis: float32 [width, fewer], from principal_directions, where the student's vectors have fewer numbers. unit:
+    basis: float32 [width, fewer], from models.weights.principal, where the student's vectors have fewer numbers. unit:
     whether the reduced vectors are made unit vectors.
     """
 
@@ -98,23 +97,6 @@ class Targets:
             return found
         found = found @ self.basis
         return found / np.maximum(np.linalg.norm(found, axis=-1, keepdims=True), 1e-12) if self.unit else found
-
-
-def principal_directions(vectors: np.ndarray, width: int) -> tuple[np.ndarray, float]:
-    """Return the basis on which vectors keep their inner products best, float32 [dimension, width], and the share of
-    their squared length that it keeps.
-
-    The first right singular vectors (Eckart and Young 1936), not centred: a mean taken off would change the products.
-    Each has its largest number above 0, so that every machine finds the same.
-    """
-    moment = np.zeros([vectors.shape[1]] * 2)
-    for start in range(0, len(vectors), BLOCK):
-        block = np.asarray(vectors[start : start + BLOCK], np.float64)
-        moment += block.T @ block
-    values, directions = np.linalg.eigh(moment)
-    basis = directions[:, ::-1][:, :width]
-    basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(width)])
-    return np.ascontiguousarray(basis, np.float32), float(values[::-1][:width].sum() / max(values.sum(), 1e-30))
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ FIELDS = {
     "similarity": SIMILARITY, "dimension": whole(1, 65_536), "max_seq_length": whole(3, 8192),
     "max_position_embeddings": whole(3, 1_000_000),
     "prompts": object_of({"query": text(), "passage": text(), "query_on_both": truth()}).optional(),
-    "matryoshka_dims": list_of(whole(1, 65_536)).optional(), "threshold": real(-2, 2).or_none().optional(),
+    "matryoshka_dims": list_of(whole(1, 65_536)).optional(), "principal_axes": truth().optional(),
+    "threshold": real(-2, 2).or_none().optional(),
     "tokenizer": object_of({"kind": one_of("wordpiece", "tokenizer.json", "paddlenlp")}, others=True),
 }
 WORDPIECE = {
@@ -156,7 +157,8 @@ class Predictor(TextEncoder):
             raise UserError(f"--max_seq_length {self.max_seq_length}: the encoder reads at most {longest} tokens")
         self.threshold: float | None = content.get("threshold")
         similarity = similarity_of(model_dir, content)
-        kept = choose(truncate_dim, content["dimension"], content.get("matryoshka_dims", []), similarity)
+        kept = choose(truncate_dim, content["dimension"], content.get("matryoshka_dims", []), similarity,
+                      content.get("principal_axes", False))
         self.truncate_dim = kept
         tokenizer = load_tokenizer(model_dir, content, self.max_seq_length)
         prompts = Prompts(**content.get("prompts", {}))

@@ -8,10 +8,12 @@ from semindex.errors import UserError
 from semindex.runtime import warn
 
 
-def choose(truncate_dim: int, width: int, trained: Sequence[int], similarity: str = "cosine") -> int:
+def choose(truncate_dim: int, width: int, trained: Sequence[int], similarity: str = "cosine",
+           principal_axes: bool = False) -> int:
     """Return how many numbers of a vector to keep, 0 for all; warn of a width that the encoder was not trained for.
 
-    truncate_dim: what is asked for, 0 for all; width: of the whole vectors; trained: EncoderSettings.matryoshka_dims.
+    truncate_dim: what is asked for, 0 for all; width: of the whole vectors; trained: EncoderSettings.matryoshka_dims;
+    principal_axes: the first numbers hold most, whatever the width: nothing to warn of.
     Raises UserError for more numbers than there are, and for vectors of another length than one.
     """
     if truncate_dim > width:
@@ -20,10 +22,11 @@ def choose(truncate_dim: int, width: int, trained: Sequence[int], similarity: st
         raise UserError("--truncate_dim: vectors for inner products cannot be cut; leave it out")
     if truncate_dim in (0, width):
         return 0
-    if truncate_dim not in trained:
+    if truncate_dim not in trained and not principal_axes:
         widths = ", ".join(map(str, [*(dim for dim in trained if dim < width), width]))
         warn(f"--truncate_dim {truncate_dim}: the encoder was trained for {widths} (--matryoshka_dims in training); "
-             "the first numbers of its vectors may serve worse at another width")
+             "the first numbers of its vectors may serve worse at another width; import_weights.py --pca_texts puts "
+             "what matters most into them")
     return truncate_dim
 
 
