@@ -9,6 +9,7 @@ import os
 
 from semindex import cli, flags, search_flags
 
+OF_RECALL = ("tokens", "k1", "b", "metric", "index_dir", "keyword_dir")
 
 def parser() -> cli.Parser:
     """Return the command line."""
@@ -16,6 +17,7 @@ def parser() -> cli.Parser:
     flags.add_device(parser)
     search_flags.add_either_encoder(parser, " [of a FAQ the one that it was built with]")
     search_flags.add_keyword(parser)
+    search_flags.add_keyword_dir(parser)
     group = parser.add_argument_group("of a recall")
     group.add_argument("--corpus_file", metavar="FILE", help="texts to recall from, one a line")
     group.add_argument(*flags.PAIR_FLAGS, metavar="FILE", dest="similar_text_pair_file",
@@ -51,7 +53,8 @@ def output_of(args: argparse.Namespace) -> str | None:
 
 def main() -> None:
     """Read, search, choose, write."""
-    args = parser().parse_args()
+    flags_of = parser()
+    args = flags_of.parse_args()
     from semindex.errors import UserError
 
     recall, faq = (args.corpus_file, args.similar_text_pair_file), (args.faq_dir, args.questions_file)
@@ -61,6 +64,9 @@ def main() -> None:
         raise UserError("--picture_file goes with --faq_dir" if args.picture_file else "--output_file is missing")
     if all(recall) and not (args.params_path or args.model_dir):
         raise UserError("name the encoder with --params_path or --model_dir")
+    for name in OF_RECALL if all(faq) else ():
+        if getattr(args, name) != flags_of.get_default(name):
+            raise UserError(f"--{name}: goes with --corpus_file; a FAQ is searched as build_faq.py made it")
     from semindex import runtime
 
     runtime.start(args.device, args.seed)

@@ -23,7 +23,9 @@ def parser() -> cli.Parser:
     flags.add_index(parser)
     parser.add_argument("--index_dir", metavar="DIR",
                         help="keep the vector index there and use it again [not kept]")
-    parser.add_argument("--rebuild_index", action="store_true", help="replace the index of --index_dir")
+    search_flags.add_keyword_dir(parser)
+    parser.add_argument("--rebuild_index", action="store_true",
+                        help="replace the index of --index_dir, and that of --keyword_dir")
     parser.add_argument("--vectors_dir", metavar="DIR",
                         help="the corpus' vectors by encode_corpus.py --output_dir [encoded here]")
     parser.add_argument("--report_index_recall", action="store_true",
@@ -45,6 +47,8 @@ def main() -> None:
     of_vectors = [name for name in ("index_dir", "vectors_dir", "report_index_recall") if getattr(args, name)]
     if "dense" not in method.sources and of_vectors:
         raise UserError(f"--{of_vectors[0]}: is of the vector index, which --method {method.name} has not")
+    if args.keyword_dir and "keyword" not in method.sources:
+        raise UserError(f"--keyword_dir: is of the keyword index, which --method {method.name} has not")
     from semindex import runtime
 
     runtime.start(args.device, args.seed)

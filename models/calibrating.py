@@ -14,7 +14,7 @@ from semindex.measure.hits import hit_ranks, mrr_at, recall_at
 from semindex.search.directory import open_index
 from semindex.search.fusion import Ranking
 from semindex.search.index import IndexSettings
-from semindex.search.keyword import KeywordIndex, KeywordSettings
+from semindex.search.kept_keyword import open_keyword
 from semindex.search.methods import DEPTH, KEYWORD, Calibration, Method
 from semindex.search.recall_files import check_outputs
 from semindex.text.corpus import Corpus, read_corpus
@@ -82,7 +82,7 @@ def of_recall(args: argparse.Namespace, output: str) -> None:
     report_cut(opened.encoder.tokenizer)
     if index is None:
         return
-    keyword = KeywordIndex.build(corpus, KeywordSettings(args.tokens, args.k1, args.b), args.corpus_file)
+    keyword = open_keyword(args, corpus)
     found = {"dense": Ranking(*index.index.search(vectors, DEPTH)), "keyword": Ranking(*keyword.search(queries, DEPTH))}
     values = Values(corpus, positives, found, args.metric, SameTexts(corpus).find(queries))
     choice = choose(values, args.seed)

@@ -15,7 +15,7 @@ from semindex.encode.text_encoder import TextEncoder
 from semindex.search.directory import TextIndex, check_directory, open_index
 from semindex.search.fusion import Fused, Ranking
 from semindex.search.index import IndexSettings, KeywordSearch, recall_of_index
-from semindex.search.keyword import KeywordIndex, KeywordSettings
+from semindex.search.kept_keyword import open_keyword
 from semindex.search.methods import Method
 from semindex.text.corpus import Corpus
 from semindex.text.counted import counted
@@ -117,8 +117,7 @@ class Recaller:
             dense.open(corpus, queries, method.name == "hybrid" and not args.calibration)
         if runtime.rank() == 0 and "keyword" in method.sources:
             own = dense.full_text() if dense else None
-            self.keyword = own or KeywordIndex.build(corpus, KeywordSettings(args.tokens, args.k1, args.b),
-                                                     args.corpus_file)
+            self.keyword = own or open_keyword(args, corpus)
         if runtime.rank() == 0 and method.name == "hybrid":
             self.same = SameTexts(corpus)
 

@@ -25,6 +25,13 @@ def add_keyword(parser: Parser) -> None:
     parser.add_argument("--b", type=fraction, default=0.75, help="of keyword search, weight of text length [0.75]")
 
 
+def add_keyword_dir(parser: Parser) -> None:
+    """`--keyword_dir`, see search.kept_keyword."""
+    parser.add_argument("--keyword_dir", metavar="DIR",
+                        help="keep the keyword index there and use it again [not kept]")
+    parser.writes("keyword_dir", role="directory")
+
+
 def add_method(parser: Parser) -> None:
     """`--method` and its fusion; None where not given, see search.methods.method_of."""
     group = parser.add_argument_group("method")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import fail, succeed
 from test_keyword import fresh, some_texts, split
 
 from semindex import manifest
@@ -100,3 +101,37 @@ def test_fields_are_checked(tmp_path, change):
 def test_unknown_terms_are_refused():
     with pytest.raises(UserError, match="tokens letters: unknown"):
         KeywordIndex(KeywordSettings("letters"))
+
+
+def test_recall_keeps_the_index_of_a_corpus(tmp_path):
+    """Built once, used again with the same result, refused for another corpus or other terms, replaced when told to."""
+    (tmp_path / "corpus.csv").write_text("".join(f"{text}\n" for text in some_texts(40, 0)), encoding="utf-8")
+    (tmp_path / "pairs.csv").write_text("".join(f"{text}\t{text}了\n" for text in some_texts(40, 0)[:9]), encoding="utf-8")
+
+    def recall(*flags, run=succeed, name="one"):
+        return run("recall.py", "--device", "cpu", "--method", "keyword", "--corpus_file", "corpus.csv", "--similar_text_pair",
+                   "pairs.csv", "--recall_result_file", name, "--keyword_dir", "kept", *flags, cwd=tmp_path)
+
+    assert "keyword index saved in kept" in recall()
+    assert "keyword index of kept reused" in recall(name="two")
+    one, two = ((tmp_path / "recall_result" / name).read_bytes() for name in ("one", "two"))
+    assert one == two and one
+    assert "--keyword_dir kept: was built with other --tokens, --k1 or --b" in recall("--k1", 2, run=fail)
+    assert "saved in kept" in recall("--k1", 2, "--rebuild_index") and "reused" in recall("--k1", 2)
+    with open(tmp_path / "corpus.csv", "a", encoding="utf-8") as file:
+        file.write("又一条\n")
+    assert "--keyword_dir kept: was built with another corpus" in recall("--k1", 2, run=fail)
+    (tmp_path / "kept" / "keyword.json").write_text("{}")
+    assert "kept" in recall("--k1", 2, run=fail)
+    KeywordIndex.build(["别的"]).save(tmp_path / "faqs")  # of nobody's corpus
+    assert "another corpus" in recall("--keyword_dir", "faqs", run=fail)
+
+
+def test_a_keyword_directory_wants_keyword_search(tmp_path):
+    assert "--keyword_dir: is of the keyword index, which --method dense has not" in fail(
+        "recall.py", "--params_path", "none", "--corpus_file", "c", "--query", "x", "--keyword_dir", "kept", cwd=tmp_path)
+
+
+def test_a_faq_is_searched_as_it_was_made(tmp_path):
+    assert "--tokens: goes with --corpus_file" in fail(
+        "calibrate.py", "--faq_dir", "faq", "--questions_file", "questions.tsv", "--tokens", "word", cwd=tmp_path)

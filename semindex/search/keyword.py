@@ -13,7 +13,7 @@ import numpy as np
 from semindex import manifest
 from semindex.directories import atomic_directory, opened
 from semindex.errors import UserError
-from semindex.fields import one_of, read_fields, real, whole
+from semindex.fields import one_of, read_fields, real, text, whole
 from semindex.search.index import checked_ids, whole_ids
 from semindex.search.postings import Postings, Statistics
 from semindex.text.counted import counted
@@ -21,7 +21,8 @@ from semindex.text.terms import KINDS, term_keys
 
 KIND, META, FORMAT = "keyword", "keyword.json", 1
 FIELDS = {"format": whole(1, 2**31), "tokens": one_of(*KINDS), "k1": real(0, 1e9), "b": real(0, 1),
-          "count": whole(0, 2**31), "length": whole(0, 2**62), "mean": real(0, 2**40), "mark": whole(0, 2**64 - 1)}
+          "count": whole(0, 2**31), "length": whole(0, 2**62), "mean": real(0, 2**40), "mark": whole(0, 2**64 - 1),
+          "corpus": text().optional()}
 BLOCK = 50_000  # texts split into terms at once
 RATIO = 4  # how many times larger than the next each part is at least
 
@@ -52,6 +53,7 @@ class KeywordIndex:
             raise UserError(f"tokens {self.settings.tokens}: unknown; known are {', '.join(KINDS)}")
         self.parts: list[Postings] = []
         self.length, self.mark = 0, 0  # terms of all entries; the sum of their marks
+        self.corpus = ""  # where it was loaded: the corpus' fingerprint that it was saved with
 
     @classmethod
     def build(cls, texts: Iterable[str], settings: KeywordSettings | None = None,
@@ -199,15 +201,18 @@ class KeywordIndex:
         content = [FORMAT, *asdict(self.settings).values(), len(self), self.length, self.mark]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def save(self, directory: str) -> None:
-        """Write the index into a directory that is absent, empty or holds one; UserError where it is another."""
+    def save(self, directory: str, corpus: str = "") -> None:
+        """Write the index into a directory that is absent, empty or holds one; UserError where it is another.
+
+        corpus: fingerprint of the corpus whose texts it holds under 0 to n - 1, see kept_keyword.
+        """
         if len(self.parts) > 1 or any(part.living < len(part.ids) for part in self.parts):
             self._join(0)
         part = self.parts[0] if self.parts else self._split([], np.empty(0, np.int64))
         with atomic_directory(directory, KIND) as partial:
             part.save(partial)
             meta = {"format": FORMAT, **asdict(self.settings), "count": len(self), "length": self.length,
-                    "mean": part.mean, "mark": self.mark}
+                    "mean": part.mean, "mark": self.mark} | ({"corpus": corpus} if corpus else {})
             with open(os.path.join(partial, META), "w", encoding="utf-8") as file:
                 json.dump(meta, file, indent=2)
             manifest.write(partial, KIND)
@@ -238,7 +243,7 @@ class KeywordIndex:
         if len(part.ids) != meta["count"]:
             raise UserError(f"{os.path.join(directory, META)}: tells of {counted(meta['count'], 'entry', 'entries')}, "
                             f"ids.npy holds {len(part.ids)}; build the index again")
-        index.length, index.mark = meta["length"], meta["mark"]
+        index.length, index.mark, index.corpus = meta["length"], meta["mark"], meta.get("corpus", "")
         index.parts = [part] if len(part.ids) else []
         return index
 
