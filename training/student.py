@@ -34,9 +34,10 @@ def check(args: argparse.Namespace, teacher: SemanticIndex) -> None:
     if args.layers > config.num_hidden_layers:
         raise UserError(f"--layers {args.layers}: the teacher has {counted(config.num_hidden_layers, 'layer')}")
     width, own = args.output_emb_size or settings.output_emb_size, settings.output_emb_size
-    if width != own and (own or settings.similarity == "dot"):
-        raise UserError(f"--output_emb_size {width}: the teacher has a linear layer of its own, {own} wide, which the "
-                        "student keeps; leave the flag out")
+    if width != own and (settings.projection_activation or settings.similarity == "dot"):
+        behind = settings.projection_activation or "a layer norm"
+        raise UserError(f"--output_emb_size {width}: behind the teacher's linear layer, {own} wide, stands {behind}, "
+                        "and it stays as it is; leave the flag out")
     if width > teacher.width:
         raise UserError(f"--output_emb_size {width}: the teacher's vectors have {teacher.width} numbers")
 
@@ -45,16 +46,17 @@ def of_layers(args: argparse.Namespace, teacher: SemanticIndex, tokenizer: TextT
               basis_of: Callable[[int], np.ndarray]) -> tuple[SemanticIndex, TextTokenizer]:
     """Return a student of --layers of the teacher's layers, with its prompts, pooling, linear layer and lengths.
 
-    basis_of: from a width to the PCA's directions, for --output_emb_size of a teacher without a linear layer: the
-    student's is then that basis, so that it starts from the teacher's reduced vectors. Changes the teacher's
-    configuration, which is of no use afterwards. See check for what the flags may say.
+    basis_of: from a width to the PCA's directions, for --output_emb_size: the student's linear layer is then that
+    basis, behind the teacher's own one if any, so that it starts from the teacher's reduced vectors. Changes the
+    teacher's configuration, which is of no use afterwards. See check for what the flags may say.
     """
     settings, config = copy.deepcopy(teacher.settings), teacher.ptm.config
     settings.max_seq_length = args.max_seq_length or settings.max_seq_length
     there, width = config.num_hidden_layers, args.output_emb_size or settings.output_emb_size
     reduced = width != settings.output_emb_size
     settings.output_emb_size = width
-    settings.projection_bias = settings.projection_bias and not reduced
+    own = teacher.emb_reduce_linear
+    settings.projection_bias = settings.projection_bias and (own is not None or not reduced)
     if args.dropout is not None:
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = args.dropout
     found = Pretrained(teacher.ptm, tokenizer.with_length)
@@ -63,11 +65,14 @@ def of_layers(args: argparse.Namespace, teacher: SemanticIndex, tokenizer: TextT
         settings.pooling_layer = round(settings.pooling_layer * args.layers / there)
     settings.pooling_layer = max(settings.pooling_layer, -args.layers - 1)
     student = SemanticIndex(found.encoder, settings, dropout_rate(args))
-    for name in ("emb_reduce_linear", "norm"):
-        if (layer := getattr(teacher, name)) is not None:
-            getattr(student, name).set_state_dict(layer.state_dict())
-    if reduced and student.emb_reduce_linear is not None:
-        student.emb_reduce_linear.weight.set_value(paddle.to_tensor(basis_of(width)))
+    if student.norm is not None and teacher.norm is not None:
+        student.norm.set_state_dict(teacher.norm.state_dict())
+    if student.emb_reduce_linear is not None:
+        state = own.state_dict() if own is not None else {}
+        if reduced:
+            basis = paddle.to_tensor(basis_of(width))
+            state = {key: value @ basis for key, value in state.items()} or {"weight": basis}
+        student.emb_reduce_linear.set_state_dict(state)
     runtime.say(f"student: layers {', '.join(str(place + 1) for place in chosen)} of {there} of {args.teacher}")
     return student, found.make_tokenizer(settings.max_seq_length)
 
