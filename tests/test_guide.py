@@ -6,7 +6,7 @@ import json
 import numpy as np
 import paddle
 import pytest
-from conftest import TRAIN, fail, launch, succeed
+from conftest import TRAIN, fail, launch, run, succeed
 
 from models import loading
 from models.encoders import dynamic
@@ -176,6 +176,9 @@ def test_in_training(script, guiding, toy, tmp_path):
     assert f"guide {guiding}: " in text and "left out of the first 3 batches" in text
     none = succeed(*command, "--save_dir", tmp_path / "off", "--guide_model", guiding, "--guide_margin=-3")
     assert "margin -3: 0 of" in none
+    everything = run(*command, "--save_dir", tmp_path / "all", "--guide_model", guiding, "--guide_margin", 3)
+    assert everything.returncode == 0 and "(100.00 %) left out" in everything.stdout
+    assert "hardly a negative is left to learn from; lower --guide_margin" in everything.stderr
     plain, guided, off = (weights(tmp_path / name) for name in ("plain", "guided", "off"))
     assert differ(plain, off) == 0 < differ(plain, guided)  # a guide that says nothing changes nothing
     state = json.loads((tmp_path / "guided" / "latest" / "training_state.json").read_text(encoding="utf-8"))

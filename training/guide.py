@@ -30,6 +30,7 @@ from semindex.text.tokenizer import TextTokenizer
 FIRST = 10  # batches that the printed line sums up
 CELLS = 2**24  # numbers worked on at once
 SHARE = 2**15  # vectors sent to the other processes at once
+MUCH = 90  # percent of the negatives that a guide may leave out without a warning
 LENGTH = 512  # tokens that a guide of a package reads, where it can and says nothing else
 
 
@@ -48,6 +49,11 @@ class Rule:
         """Return the limits, float32 like `positive`."""
         below = self.margin if self.relative is None else np.abs(positive) * np.float32(self.relative)
         return np.asarray(positive - below, np.float32)
+
+    @property
+    def flag(self) -> str:
+        """The flag that says how much is left out."""
+        return "--guide_margin" if self.relative is None else "--guide_relative_margin"
 
     def __str__(self) -> str:
         return f"margin {self.margin:g}" if self.relative is None else f"relative margin {self.relative:g}"
@@ -116,6 +122,9 @@ class Guide:
             runtime.say(f"guide {self.name}, {self.rule}: {self._left_out} of {counted(self._cells, 'negative')} "
                         f"({share:.2f} %) left out of the first {counted(self._seen, 'batch', 'batches')}, beside "
                         "known positives")
+            if share > MUCH:
+                runtime.warn(f"--guide_model: hardly a negative is left to learn from; lower {self.rule.flag}, or "
+                             "leave it out")
 
     def closer(self, queries: np.ndarray, positives: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Mark the candidates of queries that are no negatives, bool [n, k].
