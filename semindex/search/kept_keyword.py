@@ -22,8 +22,8 @@ def open_keyword(args: argparse.Namespace, corpus: Corpus) -> KeywordIndex:
         other = "other --tokens, --k1 or --b" if index.settings != settings else \
             "another corpus" if index.corpus != corpus.fingerprint else ""
         if other:
-            raise UserError(f"--keyword_dir {directory}: was built with {other}; pass --rebuild_index to replace it, "
-                            "or name another directory")
+            replace = "pass --rebuild_index to replace it, or " if hasattr(args, "rebuild_index") else ""
+            raise UserError(f"--keyword_dir {directory}: was built with {other}; {replace}name another directory")
         runtime.say(f"keyword index of {directory} reused")
         return index
     index = KeywordIndex.build(corpus, settings, args.corpus_file)
