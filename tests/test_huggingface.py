@@ -136,6 +136,15 @@ def test_a_damaged_file_is_named(small):
         create(str(directory), {})
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json"])
+def test_a_pickle_alone_is_not_opened(small, name):
+    directory, _ = small
+    (directory / "model.safetensors").rename(directory / name)
+    for attempt in (lambda: create(str(directory), {}), lambda: load(str(directory), {})):
+        with pytest.raises(UserError, match=f"holds {name} and no safetensors"):
+            attempt()
+
+
 @pytest.mark.slow
 def test_a_checkpoint_of_ours_is_no_model_name(checkpoint):
     """paddlenlp found none of its names in the weights and began from random ones without a word."""

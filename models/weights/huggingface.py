@@ -19,6 +19,7 @@ from semindex.fields import file_name, mapping_of, read_fields
 from semindex.text.tokenizer_file import read_tokenizer, written_length
 
 SINGLE, SHARDS = "model.safetensors", "model.safetensors.index.json"
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # Hugging Face's names of a BERT-like encoder's modules, and paddlenlp's; those of a layer stand below LAYERS.
 LAYERS = ("encoder.layer.", "encoder.layers.")
 IN_LAYER = {
@@ -37,7 +38,8 @@ DEFAULTS |= {"Ernie": DEFAULTS["Bert"] | {"use_task_id": False},
 def weights_file(directory: str) -> str | None:
     """Return what holds Hugging Face's weights of a BERT-like encoder: a safetensors file, or the index of several.
 
-    None for a directory without. paddlenlp writes files of that name too, with names of its own inside.
+    None for a directory without. paddlenlp writes files of that name too, with names of its own inside. Raises
+    UserError where PyTorch's pickle alone is there.
     """
     if os.path.isfile(os.path.join(directory, "model_state.pdparams")):
         return None
@@ -45,6 +47,11 @@ def weights_file(directory: str) -> str | None:
         path = os.path.join(directory, name)
         if os.path.isfile(path):
             return path if any(".attention.self.query." in found for found in _names(path)) else None
+    for name in PICKLES:
+        if os.path.isfile(os.path.join(directory, name)):
+            raise UserError(f"{directory}: holds {name} and no safetensors; a pickle may run anything and is not "
+                            "opened: where transformers is installed, "
+                            "AutoModel.from_pretrained(DIR).save_pretrained(OTHER) writes safetensors")
     return None
 
 
