@@ -9,7 +9,6 @@ import os
 
 from semindex import cli, flags, search_flags
 
-OF_RECALL = ("tokens", "k1", "b", "metric", "index_dir", "keyword_dir")
 
 def parser() -> cli.Parser:
     """Return the command line."""
@@ -53,8 +52,8 @@ def output_of(args: argparse.Namespace) -> str | None:
 
 def main() -> None:
     """Read, search, choose, write."""
-    flags_of = parser()
-    args = flags_of.parse_args()
+    known = parser()
+    args = known.parse_args()
     from semindex.errors import UserError
 
     recall, faq = (args.corpus_file, args.similar_text_pair_file), (args.faq_dir, args.questions_file)
@@ -64,9 +63,9 @@ def main() -> None:
         raise UserError("--picture_file goes with --faq_dir" if args.picture_file else "--output_file is missing")
     if all(recall) and not (args.params_path or args.model_dir):
         raise UserError("name the encoder with --params_path or --model_dir")
-    for name in OF_RECALL if all(faq) else ():
-        if getattr(args, name) != flags_of.get_default(name):
-            raise UserError(f"--{name}: goes with --corpus_file; a FAQ is searched as build_faq.py made it")
+    of_recall = known.changed(args, "tokens", "k1", "b", "metric", "index_dir", "keyword_dir")
+    if all(faq) and of_recall:
+        raise UserError(f"--{of_recall[0]}: goes with --corpus_file; a FAQ is searched as build_faq.py made it")
     from semindex import runtime
 
     runtime.start(args.device, args.seed)

@@ -37,18 +37,20 @@ def parser() -> cli.Parser:
 
 def main() -> None:
     """Encode, index, search, write."""
-    args = parser().parse_args()
+    known = parser()
+    args = known.parse_args()
     flags.check_recall_inputs(args)
     from semindex.search.methods import check_calibration, method_of
 
     method = method_of(args)
     if "dense" in method.sources and not args.params_path:
         raise UserError(f"--params_path is missing: --method {method.name} needs an encoder")
-    of_vectors = [name for name in ("index_dir", "vectors_dir", "report_index_recall") if getattr(args, name)]
+    of_vectors = known.changed(args, "index_dir", "vectors_dir", "report_index_recall")
     if "dense" not in method.sources and of_vectors:
         raise UserError(f"--{of_vectors[0]}: is of the vector index, which --method {method.name} has not")
-    if args.keyword_dir and "keyword" not in method.sources:
-        raise UserError(f"--keyword_dir: is of the keyword index, which --method {method.name} has not")
+    of_keyword = known.changed(args, "keyword_dir", "tokens", "k1", "b")
+    if "keyword" not in method.sources and of_keyword and not args.calibration:  # which may choose either
+        raise UserError(f"--{of_keyword[0]}: is of keyword search, which --method {method.name} has not")
     from semindex import runtime
 
     runtime.start(args.device, args.seed)

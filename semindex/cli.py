@@ -52,6 +52,10 @@ class Parser(argparse.ArgumentParser):
             if action.dest == name:
                 action.help = re.sub(r"\[[^]]*\]$", f"[{value}]", action.help or "")
 
+    def changed(self, args: argparse.Namespace, *names: str) -> list[str]:
+        """Return those of some flags whose values are not their defaults."""
+        return [name for name in names if getattr(args, name) != self.get_default(name)]
+
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
         raise UserError(f"{message} (python {os.path.basename(sys.argv[0])} --help lists the flags)")

@@ -127,9 +127,10 @@ def test_recall_keeps_the_index_of_a_corpus(tmp_path):
     assert "another corpus" in recall("--keyword_dir", "faqs", run=fail)
 
 
-def test_a_keyword_directory_wants_keyword_search(tmp_path):
-    assert "--keyword_dir: is of the keyword index, which --method dense has not" in fail(
-        "recall.py", "--params_path", "none", "--corpus_file", "c", "--query", "x", "--keyword_dir", "kept", cwd=tmp_path)
+@pytest.mark.parametrize(("flag", "value"), [("--keyword_dir", "kept"), ("--tokens", "word"), ("--k1", 2)])
+def test_flags_of_keyword_search_want_it(tmp_path, flag, value):
+    assert f"{flag}: is of keyword search, which --method dense has not" in fail(
+        "recall.py", "--params_path", "none", "--corpus_file", "c", "--query", "x", flag, value, cwd=tmp_path)
 
 
 def test_a_faq_is_searched_as_it_was_made(tmp_path):
