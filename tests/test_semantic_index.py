@@ -85,7 +85,8 @@ def test_checkpoint_has_the_recipes_names_and_all_that_later_scripts_need(saved)
     assert settings == {"encoder": "scratch-2x32", "pooling": "mean", "pooling_layer": -1, "output_emb_size": 8,
                         "max_seq_length": 32, "head": "head", "training_pooling": "", "similarity": "cosine", "max_query_length": 0, "max_chunks": 1,
                         "query_prompt": "", "passage_prompt": "", "query_prompt_on_both": False, "projection_activation": "",
-                        "projection_bias": True, "matryoshka_dims": [], "truncate_dim": 0, "threshold": None, "format": 3}
+                        "projection_bias": True, "matryoshka_dims": [], "principal_axes": False, "truncate_dim": 0, "threshold": None,
+                        "format": 3}
 
 
 @pytest.mark.parametrize("name", ["", "model_state.pdparams"])
