@@ -14,7 +14,7 @@ from semindex.measure.hits import hit_ranks, mrr_at, recall_at
 from semindex.search.directory import open_index
 from semindex.search.fusion import Ranking
 from semindex.search.index import IndexSettings
-from semindex.search.kept_keyword import open_keyword
+from semindex.search.kept_keyword import check_keyword, open_keyword
 from semindex.search.methods import DEPTH, KEYWORD, Calibration, Method
 from semindex.search.recall_files import check_outputs
 from semindex.text.corpus import Corpus, read_corpus
@@ -71,6 +71,7 @@ def of_recall(args: argparse.Namespace, output: str) -> None:
     corpus, corpus_lines = read_corpus(args.corpus_file, args.skip_bad_lines)
     runtime.say(f"{args.similar_text_pair_file}: {counted(len(queries), 'query', 'queries')}{lines.notes()}")
     runtime.say(f"{args.corpus_file}: {counted(len(corpus), 'text')}{corpus_lines.notes()}")
+    runtime.on_rank_0(lambda: check_keyword(args, corpus))
     opened = open_encoder(args, len(corpus) + len(queries))
     file = vector_file(args.index_dir, opened.encoder, corpus, f"{opened.fingerprint} {corpus.fingerprint}") \
         if args.index_dir else None

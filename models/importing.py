@@ -70,17 +70,20 @@ def _turn(name: str, found: Pretrained, args: argparse.Namespace) -> None:
     if whole.activation is not None:
         raise UserError(f"--pca_texts: behind the linear layer of {name} stands {whole.settings.projection_activation},"
                         " and vectors cannot be turned through it; leave the flag out")
+    if whole.settings.truncate_dim and not found.projection:  # the cut becomes a layer, which can be turned
+        found.projection = {"weight": np.eye(whole.width, whole.dimension, dtype=np.float32)}
     texts = list(dict.fromkeys(texts_of(args.pca_texts, args.skip_bad_lines)))
     some = [texts[place] for place in np.linspace(0, len(texts) - 1, min(len(texts), PCA_TEXTS)).astype(int)]
     whole.eval()
-    shares = principal.turn(found, dynamic(whole, tokenizer).side("passage")(some), args.output_emb_size or whole.width)
-    if len(some) < whole.width:
-        runtime.warn(f"--pca_texts: {counted(len(some), 'different text')} say little of {whole.width} numbers; "
+    vectors = dynamic(whole, tokenizer).side("passage")(some)
+    shares = principal.turn(found, vectors, args.output_emb_size or whole.dimension)
+    if len(some) < whole.dimension:
+        runtime.warn(f"--pca_texts: {counted(len(some), 'different text')} say little of {whole.dimension} numbers; "
                      "give some thousands, a corpus for example")
     widths = ", ".join(f"{share:.0%} in the first {1 + int(np.searchsorted(shares, share))}"
                        for share in (0.9, 0.95, 0.99))
     runtime.say(f"turned to the principal axes of {counted(len(some), 'text')}: of the vectors' squared length "
-                f"{widths} of {whole.width} numbers")
+                f"{widths} of {whole.dimension} numbers")
 
 
 def import_weights(args: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from semindex.encode.text_encoder import TextEncoder
 from semindex.search.directory import TextIndex, check_directory, open_index
 from semindex.search.fusion import Fused, Ranking
 from semindex.search.index import IndexSettings, KeywordSearch, recall_of_index
-from semindex.search.kept_keyword import open_keyword
+from semindex.search.kept_keyword import check_keyword, open_keyword
 from semindex.search.methods import Method
 from semindex.text.corpus import Corpus
 from semindex.text.counted import counted
@@ -112,6 +112,8 @@ class Recaller:
         self.method, self.dense = method, dense
         self.keyword: KeywordSearch | None = None
         self.same: SameTexts | None = None
+        if "keyword" in method.sources:  # what is wrong with it is told before the corpus is encoded
+            runtime.on_rank_0(lambda: check_keyword(args, corpus))
         if dense:
             # A calibration was made with our own keyword search.
             dense.open(corpus, queries, method.name == "hybrid" and not args.calibration)

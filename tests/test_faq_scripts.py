@@ -113,6 +113,16 @@ def test_methods_that_cannot_be_are_refused(place, flags, message):
     assert message in fail(*ASKED, *flags, cwd=place)
 
 
+def test_a_wrong_keyword_index_is_told_before_the_corpus_is_encoded(place):
+    flags = ["--params_path", "run/latest", "--keyword_dir", "words"]
+    succeed(*ASKED, "--method", "keyword", "--keyword_dir", "words", "--tokens", "word", cwd=place)
+    assert "was built with other --tokens" in fail(*ASKED, *flags, "--method", "hybrid", "--index_dir", "new", cwd=place)
+    assert "was built with other --tokens" in fail(
+        "calibrate.py", "--device", "cpu", *flags, "--corpus_file", "corpus.csv", "--similar_text_pair", "dev.csv",
+        "--output_file", "not.json", "--index_dir", "new", cwd=place)
+    assert not (place / "new").exists() and not (place / "not.json").exists()
+
+
 def test_a_calibration_serves_the_encoder_it_was_made_with(place):
     flags = ["--params_path", "run/latest", "--corpus_file", "corpus.csv", "--similar_text_pair", "dev.csv"]
     text = succeed("calibrate.py", "--device", "cpu", *flags, "--output_file", "choice.json", cwd=place)

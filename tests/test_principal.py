@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from conftest import SUBJECTS, TRAIN, fail, run, succeed
 
+import import_weights
+from models import importing, loading
+from models.encoders import dynamic
 from models.settings import read_settings
 from models.weights import Pretrained
 from models.weights.principal import principal_directions, turn
@@ -122,6 +125,28 @@ def test_static_encoders_and_inner_products_stay(toy, checkpoint, tmp_path):
         assert f"is {what}, which stays as it is" in fail(
             "import_weights.py", "--model_name_or_path", toy / name / "latest", "--pca_texts", toy / "train.csv",
             "--output_path", tmp_path / "no")
+
+
+@pytest.mark.parametrize("layer", [True, False])
+def test_a_cut_that_the_source_asks_for_is_turned_as_it_is(toy, checkpoint, layer):
+    """Of vectors that are cut to 4 numbers those are turned: all their cosines stay, behind a linear layer or none."""
+    model, tokenizer = loading.load(str(checkpoint), {})
+    settings = {"pooling": "mean", "output_emb_size": 16 if layer else 0, "truncate_dim": 4}
+    state = {key: value.numpy() for key, value in model.emb_reduce_linear.state_dict().items()} if layer else {}
+    found = Pretrained(model.ptm, tokenizer.with_length, settings, state)
+    args = import_weights.parser().parse_args(["--model_name_or_path", "x", "--output_path", "y", "--pca_texts",
+                                               str(toy / "train.csv")])
+
+    def of_source():
+        made = loading.assemble("x", found, {"max_seq_length": 24})
+        made[0].eval()
+        return dynamic(*made)(SUBJECTS)
+
+    before = of_source()
+    importing._turn("x", found, args)
+    after = of_source()
+    assert before.shape == after.shape == (len(SUBJECTS), 4)
+    np.testing.assert_allclose(after @ after.T, before @ before.T, atol=1e-5)
 
 
 def test_few_texts_are_told_of(toy, checkpoint, tmp_path):

@@ -124,7 +124,7 @@ class Guide:
                         "known positives")
             if share > MUCH:
                 runtime.warn(f"--guide_model: hardly a negative is left to learn from; lower {self.rule.flag}, or "
-                             "leave it out")
+                             "name another guide")
 
     def closer(self, queries: np.ndarray, positives: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Mark the candidates of queries that are no negatives, bool [n, k].

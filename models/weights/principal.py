@@ -31,15 +31,16 @@ def principal_directions(vectors: np.ndarray, width: int) -> tuple[np.ndarray, n
 def turn(found: Pretrained, vectors: np.ndarray, width: int) -> np.ndarray:
     """Put the principal axes of an encoder's vectors behind its pooling, or into its linear layer; return the shares.
 
-    vectors: of some texts, float32 [texts, dimension], as the encoder gives them now. width: numbers to keep of each
-    vector, at most the dimension; all of them leave every cosine as it was. Raises UserError where the vectors cannot
-    be turned, or have not so many numbers.
+    vectors: of some texts, float32 [texts, dimension], as the encoder gives them now; of a linear layer whose output is
+    cut to the dimension, the rest is dropped. width: numbers to keep of each vector, at most the dimension; all of them
+    leave every cosine as it was. Raises UserError where the vectors have not so many numbers.
     """
     there = vectors.shape[1]
     if width > there:
         raise UserError(f"--output_emb_size {width}: the encoder's vectors have {there} numbers")
     basis, shares = principal_directions(vectors, width)
-    layer: dict[str, Any] = {name: np.asarray(value, np.float32) @ basis for name, value in found.projection.items()}
+    layer: dict[str, Any] = {name: np.asarray(value, np.float32)[..., :there] @ basis
+                             for name, value in found.projection.items()}
     found.projection = layer or {"weight": basis}
     found.settings |= {"output_emb_size": width, "projection_bias": "bias" in found.projection,
                        "principal_axes": True, "matryoshka_dims": [], "truncate_dim": 0}

@@ -53,7 +53,6 @@ class KeywordIndex:
             raise UserError(f"tokens {self.settings.tokens}: unknown; known are {', '.join(KINDS)}")
         self.parts: list[Postings] = []
         self.length, self.mark = 0, 0  # terms of all entries; the sum of their marks
-        self.corpus = ""  # where it was loaded: the corpus' fingerprint that it was saved with
 
     @classmethod
     def build(cls, texts: Iterable[str], settings: KeywordSettings | None = None,
@@ -243,7 +242,7 @@ class KeywordIndex:
         if len(part.ids) != meta["count"]:
             raise UserError(f"{os.path.join(directory, META)}: tells of {counted(meta['count'], 'entry', 'entries')}, "
                             f"ids.npy holds {len(part.ids)}; build the index again")
-        index.length, index.mark, index.corpus = meta["length"], meta["mark"], meta.get("corpus", "")
+        index.length, index.mark = meta["length"], meta["mark"]
         index.parts = [part] if len(part.ids) else []
         return index
 
